@@ -1,0 +1,101 @@
+"""SSD300 on VGG16 for PASCAL VOC 07+12: the paper's main experiment, and the base of the others.
+
+Source: Liu et al., ECCV 2016 (arXiv:1512.02325) section 3.1, with the numbers of the authors'
+`ssd_pascal.py`. Wants VOCdevkit/VOC2007 and VOCdevkit/VOC2012 under the working directory.
+
+    python -m ssd_jax.main --config=configs/ssd300_vgg16_voc.py
+
+Score: the paper's 77.2 mAP on VOC2007 test (11-point) starts from ImageNet weights. Not measured
+here.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The experiment, in the order of the pipeline."""
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = 32  # of all devices together
+    config.image_size = (300, 300)  # height, width of the network's input
+
+    config.data = ConfigDict()
+    config.data.train = (  # sets joined: voc:FOLDER:SPLIT or shapes:train:COUNT
+        "voc:VOCdevkit/VOC2007:trainval",
+        "voc:VOCdevkit/VOC2012:trainval",
+    )
+    config.data.test = ("voc:VOCdevkit/VOC2007:test",)
+    config.data.classes = (  # () infers the list from the training set
+        "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+        "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+        "train", "tvmonitor",
+    )  # fmt: skip
+
+    config.augment = augment = ConfigDict()
+    augment.geometric = ("zoom_out", "iou_crop", "flip")  # in this order, one warp in the end
+    augment.zoom_out = ConfigDict({"probability": 0.5, "max_ratio": 4.0})
+    augment.iou_crop = ConfigDict()
+    augment.iou_crop.min_ious = (0.1, 0.3, 0.5, 0.7, 0.9)  # a sampler each, beside two others
+    augment.iou_crop.scale = (0.3, 1.0)  # of the image's side
+    augment.iou_crop.aspect_ratio = (0.5, 2.0)
+    augment.iou_crop.trials = 50  # of each sampler
+    augment.flip = ConfigDict({"horizontal": 0.5, "vertical": 0.0})
+    augment.photometric = ConfigDict()  # inside the compiled step
+    augment.photometric.operations = ("brightness", "contrast", "saturation", "hue")
+    augment.photometric.probability = 0.5  # of each operation
+    augment.photometric.brightness = 32.0  # added at most, of 255
+    augment.photometric.contrast = (0.5, 1.5)  # factor
+    augment.photometric.saturation = (0.5, 1.5)  # factor
+    augment.photometric.hue = 0.1  # of a full turn
+
+    config.model = model = ConfigDict()
+    model.name = "vgg"  # a module of ssd_jax.models
+    model.backbone = ConfigDict({"input_size": 300})
+    model.head_kernel = 3
+    model.mean = (123.0, 117.0, 104.0)  # RGB, 0 … 255; also the color outside the image
+    model.std = (1.0, 1.0, 1.0)
+    model.dtype = "float32"  # of activations; parameters and losses are always float32
+
+    config.priors = priors = ConfigDict()
+    # Pixels, one size a map and one after; () takes them from the paper's formula.
+    priors.sizes = (30.0, 60.0, 111.0, 162.0, 213.0, 264.0, 315.0)
+    # Equation 4, as parts of the shorter side; `first` > 0 adds a finest level below s_min.
+    priors.formula = ConfigDict({"s_min": 0.2, "s_max": 0.9, "first": 0.1})
+    priors.aspect_ratios = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
+    priors.extra_square = "second"  # place of the √(s·s′) square in a cell: second, last, none
+    priors.first_level = ()  # explicit (width, height) of the finest level's boxes, instead
+    priors.steps = (8.0, 16.0, 32.0, 64.0, 100.0, 300.0)  # pixels between cells; () = even grid
+    priors.clip = False
+
+    config.matching = ConfigDict()
+    config.matching.matcher = "bipartite"  # or best_prior
+    config.matching.threshold = 0.5
+    config.matching.difficult = "train"  # difficult truths: train on them, or ignore
+    config.matching.variances = (0.1, 0.1, 0.2, 0.2)
+
+    config.loss = ConfigDict()
+    config.loss.negative_ratio = 3.0
+    config.loss.localization_weight = 1.0  # the paper's alpha
+
+    config.optim = optim = ConfigDict()
+    optim.learning_rate = 1e-3
+    optim.momentum = 0.9
+    optim.weight_decay = 5e-4  # of kernels only
+    optim.schedule = "step"  # or cosine
+    optim.decay_at = (2 / 3, 5 / 6)  # parts of `steps`
+    optim.decay_rate = 0.1
+    optim.warmup_steps = 1000  # the original has none; without it training can diverge
+
+    config.steps = 120_000
+    config.log_every = 50
+    config.eval_every = 10_000
+    config.save_every = 1_000
+
+    config.postprocess = ConfigDict()
+    config.postprocess.score_threshold = 0.01
+    config.postprocess.iou_threshold = 0.45
+    config.postprocess.top_k_per_class = 400
+    config.postprocess.top_k = 200
+
+    config.parallel = "pmap"  # or jit
+    return config.lock()

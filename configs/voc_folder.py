@@ -1,0 +1,44 @@
+"""Own photographs: a folder in PASCAL VOC layout, and a small network that a CPU can train.
+
+    python -m ssd_jax.main --config=configs/voc_folder.py:PATH [--config.steps=2500]
+
+PATH holds JPEGImages/, Annotations/ and ImageSets/Main/ with trainval.txt (or train.txt) and
+test.txt (or val.txt). Classes are read from the annotations.
+
+Score: .87 … .90 mAP@.5 on 72 test photographs of blood cells (docs/bccd.md), measured.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_vgg16_voc
+
+
+def get_config(folder: str = "PATH") -> ConfigDict:
+    """SSD300's priors on the small network, trained from random weights."""
+    config = ssd300_vgg16_voc.get_config()
+    config.batch_size = 16
+    config.data.train = (f"voc:{folder}:{_split(folder, 'trainval', 'train')}",)
+    config.data.test = (f"voc:{folder}:{_split(folder, 'test', 'val')}",)
+    config.data.classes = ()
+    config.augment.zoom_out.max_ratio = 2.0
+    config.model.name = "small"
+    config.model.backbone = ConfigDict({"levels": 6})
+    config.model.mean = (127.5, 127.5, 127.5)
+    config.model.std = (64.0, 64.0, 64.0)
+    config.priors.steps = ()
+    config.matching.matcher = "best_prior"
+    config.optim.learning_rate = 0.02
+    config.optim.schedule = "cosine"
+    config.optim.warmup_steps = 100
+    config.steps = 2500
+    config.log_every = 25
+    config.eval_every = 500
+    config.save_every = 250
+    return config
+
+
+def _split(folder: str, wanted: str, otherwise: str) -> str:
+    listed = (Path(folder) / "ImageSets" / "Main" / f"{wanted}.txt").exists()
+    return wanted if listed else otherwise

@@ -1,0 +1,47 @@
+"""What can go wrong for a user, and the exit code that each kind of failure ends the program with.
+
+Every message says what is wrong, where, and what to do, in a line or two; entry points print it
+without a traceback. The codes are documented in the README.
+"""
+
+
+class SsdError(Exception):
+    """A failure that the user can act on; `exit_code` is the process's exit status."""
+
+    exit_code = 1
+
+
+class ConfigError(SsdError):
+    """Usage or configuration."""
+
+    exit_code = 2
+
+
+class DataError(SsdError):
+    """A data set, an image or an annotation."""
+
+    exit_code = 3
+
+
+class CheckpointError(SsdError):
+    """A checkpoint or a weight file."""
+
+    exit_code = 4
+
+
+class NonFiniteLossError(SsdError):
+    """The loss became NaN or infinite."""
+
+    exit_code = 5
+
+
+class MachineError(SsdError):
+    """Disk full, working directory read-only or in use."""
+
+    exit_code = 6
+
+
+class Interrupted(SsdError):
+    """Stopped by a signal after saving: start the same command again."""
+
+    exit_code = 42

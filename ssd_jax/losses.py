@@ -1,0 +1,89 @@
+"""Multibox loss on finished targets: hard negative mining, classification, localization.
+
+Written for one image; sums and counts are returned and whoever holds the whole global batch
+divides once, so that the mean is right on any number of devices.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Loss(NamedTuple):
+    """Sums and counts of one image, or [B] of a batch."""
+
+    classification: Float[Array, "*B"]
+    localization: Float[Array, "*B"]
+    positives: Int[Array, "*B"]
+    negatives: Int[Array, "*B"]
+
+
+def multibox(
+    logits: Float[Array, "A C"],
+    offsets: Float[Array, "A 4"],
+    target_labels: Int[Array, " A"],
+    target_offsets: Float[Array, "A 4"],
+    negative_ratio: float = 3.0,
+) -> Loss:
+    """Softmax cross-entropy over positives and mined negatives, smooth-L1 over positives.
+
+    Paper equations 1-3 and section 2.2 "Hard negative mining": the `negative_ratio` × positives
+    background priors of highest loss count. `target_labels`: 0 background, -1 left out. Nothing
+    is divided.
+    """
+    log_probs = jax.nn.log_softmax(logits)  # [A, C]
+    own_class = jnp.maximum(target_labels, 0)
+    # A comparison fuses into the sum; a gather of [A] from [A, C] does not.
+    is_own = own_class[:, None] == jnp.arange(logits.shape[1], dtype=own_class.dtype)[None, :]
+    cross_entropy = -jnp.where(is_own, log_probs, 0.0).sum(1)  # [A]
+    positive = target_labels > 0
+    positives = positive.sum(dtype=jnp.int32)
+    wanted = (negative_ratio * positives.astype(jnp.float32)).astype(jnp.int32)
+    negative = hard_negatives(lax.stop_gradient(cross_entropy), target_labels == 0, wanted)
+    return Loss(
+        classification=jnp.where(positive | negative, cross_entropy, 0.0).sum(),
+        localization=jnp.where(positive[:, None], smooth_l1(offsets - target_offsets), 0.0).sum(),
+        positives=positives,
+        negatives=negative.sum(dtype=jnp.int32),
+    )
+
+
+def smooth_l1(error: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """0.5 x² where |x| < 1, else |x| - 0.5 (Fast R-CNN, as in Caffe's SSD)."""
+    size = jnp.abs(error)
+    return jnp.where(size < 1.0, 0.5 * size * size, size - 0.5)
+
+
+def hard_negatives(
+    scores: Float[Array, " A"], eligible: Bool[Array, " A"], count: Int[Array, ""]
+) -> Bool[Array, " A"]:
+    """Mask of the `count` eligible entries of highest score, ties to the lower index.
+
+    `scores` are at least 0, so that their bit patterns order as integers: the count-th highest
+    is then found bit by bit, in 31 passes of counting instead of a sort. Exactly
+    min(count, eligible) entries are chosen.
+    """
+    bits = lax.bitcast_convert_type(jnp.maximum(scores, 0.0).astype(jnp.float32), jnp.int32)
+    bits = jnp.where(eligible, bits, -1)
+    count = jnp.minimum(count, eligible.sum(dtype=jnp.int32))
+    threshold = _largest(31, lambda bound: (bits >= bound).sum(dtype=jnp.int32) >= count)
+    above, tied = bits > threshold, bits == threshold
+    missing = count - above.sum(dtype=jnp.int32)
+    index = jnp.arange(scores.shape[0], dtype=jnp.int32)
+    index_bits = max(scores.shape[0].bit_length(), 1)
+    # The largest bound below which at most `missing` ties lie admits exactly that many.
+    bound = _largest(index_bits, lambda end: (tied & (index < end)).sum(dtype=jnp.int32) <= missing)
+    return above | (tied & (index < bound))
+
+
+def _largest(bits: int, holds) -> Int[Array, ""]:
+    """The largest integer of `bits` bits for which `holds` (true at 0, then false for good)."""
+
+    def step(i, value):
+        candidate = value | (jnp.int32(1) << (bits - 1 - i))
+        return jnp.where(holds(candidate), candidate, value)
+
+    return lax.fori_loop(0, bits, step, jnp.int32(0))

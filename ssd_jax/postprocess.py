@@ -1,0 +1,75 @@
+"""Postprocess: (logits, offsets) + priors -> a fixed number of detections, in one compiled call.
+
+Decode, score filter, top-k per class, non-maximum suppression per class, top-k in total
+(paper section 2.2 "inference", numbers of `ssd_pascal.py`). Batched over images and classes.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ssd_jax import boxes as box_ops
+
+
+class Detections(NamedTuple):
+    """Detections of one image, best first, or [B, …] of a batch; label 0 is an empty slot."""
+
+    boxes: Float[Array, "*B K 4"]
+    scores: Float[Array, "*B K"]
+    labels: Int[Array, "*B K"]
+
+
+def detect(
+    logits: Float[Array, "A C"],
+    offsets: Float[Array, "A 4"],
+    priors: Float[Array, "A 4"],
+    score_threshold: float = 0.01,
+    iou_threshold: float = 0.45,
+    top_k_per_class: int = 400,
+    top_k: int = 200,
+    variances: tuple[float, float, float, float] = box_ops.VARIANCES,
+) -> Detections:
+    """Detections of one image; boxes are clipped to the image, corners, normalized.
+
+    Of each class the `top_k_per_class` priors that score above `score_threshold` enter
+    suppression; the best `top_k` over all classes are kept. Ties go to the lower class, then
+    to the lower prior.
+    """
+    scores = jax.nn.softmax(logits)[:, 1:].T  # [C-1, A]
+    boxes = box_ops.decode(offsets, priors, variances)  # [A, 4]
+    scores = jnp.where(scores > score_threshold, scores, 0.0)
+    scores, index = lax.top_k(scores, min(top_k_per_class, scores.shape[1]))  # [C-1, k]
+    boxes = boxes[index]  # [C-1, k, 4]
+    kept = jax.vmap(suppress, (0, 0, None))(boxes, scores > 0.0, iou_threshold)
+    classes, k = scores.shape
+    scores = jnp.where(kept, scores, 0.0).reshape(-1)
+    scores, index = lax.top_k(scores, min(top_k, scores.shape[0]))  # [K]
+    return Detections(
+        boxes=box_ops.clip(boxes.reshape(-1, 4)[index]),
+        scores=scores,
+        labels=jnp.where(scores > 0.0, index // k + 1, 0),
+    )
+
+
+def suppress(
+    boxes: Float[Array, "K 4"], valid: Bool[Array, " K"], iou_threshold: float | Float[Array, ""]
+) -> Bool[Array, " K"]:
+    """Greedy non-maximum suppression of boxes sorted by descending score -> kept [K].
+
+    A box falls when a kept better one overlaps it by more than the threshold. Reaches the fixed
+    point of that rule, which is the greedy result for any threshold: after n rounds the first n
+    boxes are final, and a round settles a whole front of boxes.
+    """
+    order = jnp.arange(boxes.shape[0], dtype=jnp.int32)
+    better = order[:, None] < order[None, :]
+    beats = (box_ops.iou(boxes, boxes) > iou_threshold) & better & valid[:, None]  # [K, K]
+
+    def step(state):
+        kept, _ = state
+        update = valid & ~(beats & kept[:, None]).any(0)
+        return update, (update != kept).any()
+
+    return lax.while_loop(lambda state: state[1], step, (valid, jnp.bool_(True)))[0]

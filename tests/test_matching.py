@@ -1,0 +1,131 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from test_boxes import random_boxes
+
+from ssd_jax import boxes as box_ops
+from ssd_jax import matching
+
+MATCHERS = {
+    "best_prior": oracles.match_best_prior,
+    "bipartite": oracles.match_bipartite,
+}
+
+
+@partial(jax.jit, static_argnames=("matcher", "threshold"))
+def match(boxes, labels, priors, threshold=0.5, matcher="best_prior"):
+    return matching.match(boxes, labels, priors, threshold, matcher)
+
+
+def scene(seed, truths=6, priors=300, padding=0, ignored=0):
+    rng = np.random.default_rng(seed)
+    boxes = random_boxes(rng, truths)
+    labels = rng.integers(1, 5, truths).astype(np.int32)
+    labels[:ignored] = matching.IGNORED
+    boxes = np.concatenate([boxes, np.zeros((padding, 4), np.float32)])
+    labels = np.concatenate([labels, np.zeros(padding, np.int32)])
+    return boxes, labels, random_boxes(rng, priors)
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+def test_by_hand_a_contested_prior(matcher):
+    """Two truths want prior 0; the better one gets it, and only bipartite consoles the other."""
+    priors = np.float32([[0, 0, 0.4, 0.4], [0.1, 0, 0.7, 0.4], [0.6, 0.6, 1, 1]])
+    truths = np.float32([[0.04, 0, 0.44, 0.4], [0, 0, 0.4, 0.38]])
+    targets = match(truths, jnp.int32([1, 2]), priors, matcher=matcher, threshold=0.9)
+    other = 1 if matcher == "bipartite" else 0
+    np.testing.assert_array_equal(targets.labels, [2, other, 0])
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+@pytest.mark.parametrize("seed", range(12))
+def test_meets_the_oracle(matcher, seed):
+    boxes, labels, priors = scene(seed, truths=1 + seed, padding=seed % 3, ignored=seed % 2)
+    targets = match(boxes, labels, priors, matcher=matcher)
+    expected, truth = MATCHERS[matcher](boxes, labels, priors, 0.5)
+    np.testing.assert_array_equal(targets.labels, expected)
+    positive = expected > 0
+    wanted = box_ops.encode(boxes[truth[positive]], priors[positive])
+    np.testing.assert_allclose(targets.offsets[positive], wanted, rtol=1e-4, atol=1e-4)
+    assert not np.asarray(targets.offsets)[~positive].any()
+
+
+def crowd(priors, count):
+    """Truths that fight for priors, each with one clear favorite: ties are not rounding's."""
+    rng, boxes = np.random.default_rng(7), []
+    while len(boxes) < count:
+        corner, size = rng.uniform(0, 0.2, 2), rng.uniform(0.05, 0.15, 2)
+        box = np.concatenate([corner, corner + size]).astype(np.float32)
+        second, first = np.sort(oracles.iou(box[None], priors)[0])[-2:]
+        if first - second > 1e-4:
+            boxes.append(box)
+    return np.stack(boxes)
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+def test_meets_the_oracle_on_crowded_scenes_with_ssd300_priors(matcher):
+    priors = oracles.ssd300_voc_priors().astype(np.float32)
+    boxes = crowd(priors, 24)
+    labels = np.random.default_rng(8).integers(1, 21, 24).astype(np.int32)
+    expected, _ = MATCHERS[matcher](boxes, labels, priors, 0.5)
+    np.testing.assert_array_equal(match(boxes, labels, priors, matcher=matcher).labels, expected)
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+def test_padding_and_order_of_truths_do_not_matter(matcher):
+    boxes, labels, priors = scene(3, truths=8)
+    plain = match(boxes, labels, priors, matcher=matcher)
+    order = np.random.default_rng(0).permutation(8)
+    rows = np.array([0, 3, *range(5, 11)])  # padding in between, too
+    padded, padded_labels = np.zeros((16, 4), np.float32), np.zeros(16, np.int32)
+    padded[rows], padded_labels[rows] = boxes[order], labels[order]
+    other = match(padded, padded_labels, priors, matcher=matcher)
+    np.testing.assert_array_equal(plain.labels, other.labels)
+    np.testing.assert_array_equal(plain.offsets, other.offsets)
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+def test_every_truth_gets_a_prior_however_small_its_overlap(matcher):
+    priors = np.float32([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]])
+    truths = np.float32([[0.45, 0.45, 0.5, 0.5], [0.5, 0.5, 0.52, 0.52]])
+    targets = match(truths, jnp.int32([3, 4]), priors, matcher=matcher)
+    np.testing.assert_array_equal(targets.labels, [3, 4])
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+def test_no_truths_and_far_truths_match_nothing(matcher):
+    priors = np.float32([[0, 0, 0.2, 0.2]])
+    far = np.float32([[0.8, 0.8, 0.9, 0.9], [0, 0, 0, 0]])
+    assert not match(far, jnp.int32([0, 0]), priors, matcher=matcher).labels.any()
+    assert not match(far, jnp.int32([2, 0]), priors, matcher=matcher).labels.any()
+
+
+def test_an_ignored_truth_claims_nothing_and_silences_its_priors():
+    priors = np.float32([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0.5, 0.5, 1]])
+    truths = np.float32([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]])
+    targets = match(truths, jnp.int32([-1, 2]), priors)
+    np.testing.assert_array_equal(targets.labels, [-1, 2, 0])
+
+
+def test_threshold_is_inclusive():
+    priors = np.float32([[0, 0, 1, 0.5], [0, 0, 1, 1]])
+    truth = np.float32([[0, 0, 1, 1]])
+    np.testing.assert_array_equal(match(truth, jnp.int32([1]), priors).labels, [1, 1])
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+def test_a_batch_is_its_images(matcher):
+    scenes = [scene(seed, truths=4 + seed, padding=6 - seed) for seed in range(4)]
+    boxes, labels = (np.stack([one[i] for one in scenes]) for i in (0, 1))
+    priors = scenes[0][2]
+    together = jax.jit(jax.vmap(partial(match, matcher=matcher), (0, 0, None)))(
+        boxes, labels, priors
+    )
+    for row in range(4):
+        alone = match(boxes[row], labels[row], priors, matcher=matcher)
+        np.testing.assert_array_equal(together.labels[row], alone.labels)
+        np.testing.assert_allclose(together.offsets[row], alone.offsets, atol=1e-5)
