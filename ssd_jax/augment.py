@@ -1,0 +1,247 @@
+"""Geometric augmentation on the host: zoom-out, patch sampling and flips, then one warp.
+
+The operations do not touch pixels. Each narrows, widens or mirrors a `View`, the window of the
+photograph that the network will see, and `warp` resamples the uint8 image once. The boxes follow
+through `boxes_in_view`. Outside the photograph everything is the mean color. Every operation has
+the signature `(rng, view, boxes, **options) -> View`, with boxes [N, 4] of the photograph, and
+defaults from the paper's code (Caffe: `ssd_pascal.py`, `sampler.cpp`, `im_transforms.cpp`).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from ml_collections import ConfigDict
+
+from ssd_jax import boxes as box_math
+from ssd_jax.errors import ConfigError
+
+Example = dict[str, Any]  # see "Contracts" in the design: image, boxes, labels, ignore, ...
+Fill = tuple[float, float, float]
+
+
+class View(NamedTuple):
+    """What the network sees: a window of the photograph, then mirrored.
+
+    `window` is x_min, y_min, x_max, y_max [4] in normalized coordinates of the photograph; it
+    reaches beyond [0, 1] after zooming out.
+    """
+
+    window: Float[np.ndarray, "4"]
+    flip_x: bool = False
+    flip_y: bool = False
+
+
+WHOLE = View(np.array([0.0, 0.0, 1.0, 1.0]))
+
+
+def boxes_seen(view: View, boxes: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch 4"]:
+    """Boxes [..., 4] of the photograph -> the same in coordinates of the view, not clipped."""
+    low, side = view.window[:2], view.window[2:] - view.window[:2]
+    return _mirror(view, (boxes - np.tile(low, 2)) / np.tile(side, 2))
+
+
+def crop(view: View, patch: Float[np.ndarray, "4"]) -> View:
+    """The view of a patch [4] of what `view` shows; a patch beyond [0, 1] zooms out."""
+    low, side = view.window[:2], view.window[2:] - view.window[:2]
+    window = np.tile(low, 2) + _mirror(view, patch) * np.tile(side, 2)
+    return view._replace(window=window)
+
+
+def boxes_in_view(
+    view: View, boxes: Float[np.ndarray, "N 4"]
+) -> tuple[Float[np.ndarray, "N 4"], Bool[np.ndarray, "N"]]:
+    """Boxes [N, 4] of the photograph -> (boxes clipped to the view [N, 4], kept [N]).
+
+    A box is kept when its center lies in the view (Caffe's emit constraint) and it has an area.
+    """
+    seen = boxes_seen(view, boxes)
+    center = (seen[:, :2] + seen[:, 2:]) / 2
+    clipped = box_math.clip(seen).astype(np.float32)
+    inside = ((center >= 0) & (center <= 1)).all(axis=1)
+    return clipped, inside & (box_math.area(clipped) > 0)
+
+
+def zoom_out(
+    rng: np.random.Generator,
+    view: View,
+    boxes: Float[np.ndarray, "N 4"],
+    *,
+    probability: float = 0.5,
+    max_ratio: float = 4.0,
+) -> View:
+    """With `probability`, puts the view anywhere in a canvas U(1, max_ratio) times its sides."""
+    if rng.random() >= probability:
+        return view
+    ratio = rng.uniform(1.0, max_ratio)
+    low = -rng.uniform(0.0, ratio - 1.0, size=2)
+    return crop(view, np.concatenate([low, low + ratio]))
+
+
+def iou_crop(
+    rng: np.random.Generator,
+    view: View,
+    boxes: Float[np.ndarray, "N 4"],
+    *,
+    min_ious: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
+    scale: Sequence[float] = (0.3, 1.0),
+    aspect_ratio: Sequence[float] = (0.5, 2.0),
+    trials: int = 50,
+) -> View:
+    """Crops to one patch out of those that Caffe's samplers accept (paper section 2.2).
+
+    There are a sampler for each minimum IoU, one that only asks for an IoU of at most 1, and the
+    whole view. A sampler proposes `trials` patches and accepts the first whose IoU with at least
+    one box is in its range; one accepted patch is then chosen uniformly. Without boxes only the
+    whole view is accepted.
+    """
+    thresholds = np.array([*min_ious, 0.0])  # an IoU is never above 1
+    patches = propose_patches(rng.random((4, len(thresholds), trials)), scale, aspect_ratio)
+    accepted = first_accepted(patches, boxes_seen(view, boxes), thresholds)
+    choice = rng.integers(len(accepted) + 1)
+    return view if choice == len(accepted) else crop(view, accepted[choice])
+
+
+def flip(
+    rng: np.random.Generator,
+    view: View,
+    boxes: Float[np.ndarray, "N 4"],
+    *,
+    horizontal: float = 0.5,
+    vertical: float = 0.0,
+) -> View:
+    """Mirrors the view left to right and top to bottom with these probabilities."""
+    return view._replace(
+        flip_x=view.flip_x ^ (rng.random() < horizontal),
+        flip_y=view.flip_y ^ (rng.random() < vertical),
+    )
+
+
+def propose_patches(
+    uniform: Float[np.ndarray, "4 *batch"], scale: Sequence[float], aspect_ratio: Sequence[float]
+) -> Float[np.ndarray, "*batch 4"]:
+    """Uniform numbers [4, ...] in [0, 1) -> patches [..., 4] inside the unit square.
+
+    The sides are scale·√ratio and scale/√ratio, with the aspect ratio held in [scale², 1/scale²]
+    so that the patch fits (`sampler.cpp`, SampleBBox).
+    """
+    size = scale[0] + uniform[0] * (scale[1] - scale[0])
+    lowest = np.maximum(aspect_ratio[0], size**2)
+    highest = np.minimum(aspect_ratio[1], size**-2)
+    root = np.sqrt(lowest + uniform[1] * (highest - lowest))
+    width, height = size * root, size / root
+    x, y = uniform[2] * (1 - width), uniform[3] * (1 - height)
+    return np.stack([x, y, x + width, y + height], axis=-1)
+
+
+def first_accepted(
+    patches: Float[np.ndarray, "S T 4"],
+    boxes: Float[np.ndarray, "N 4"],
+    thresholds: Float[np.ndarray, "S"],
+) -> Float[np.ndarray, "K 4"]:
+    """The first patch of each row whose best IoU with a box reaches the row's threshold.
+
+    Rows without such a patch are left out: K of the S rows remain, none where there is no box.
+    """
+    overlap = box_math.iou(patches.reshape(-1, 4), boxes)  # [S * T, N]
+    best = overlap.max(axis=1, initial=-1.0).reshape(patches.shape[:2])  # [S, T]
+    accepted = best >= thresholds[:, None]
+    rows = np.flatnonzero(accepted.any(axis=1))
+    return patches[rows, accepted[rows].argmax(axis=1)]
+
+
+def warp(
+    image: UInt8[np.ndarray, "h w 3"], view: View, size: tuple[int, int], fill: Fill
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Image [h, w, 3] -> what the view shows of it, at size (H, W): the package's one resampler.
+
+    Bilinear, by the convention that pixel i covers [i, i + 1]. On an axis where an output pixel
+    covers more than two source pixels, the image is first averaged over as many, so that nothing
+    aliases. Outside the photograph is `fill`, an RGB color in 0 ... 255.
+    """
+    x0, y0, x1, y1 = view.window.tolist()
+    columns, taps_x, step_x, offset_x = _axis(x0, x1, view.flip_x, image.shape[1], size[1])
+    rows, taps_y, step_y, offset_y = _axis(y0, y1, view.flip_y, image.shape[0], size[0])
+    part = image[rows, columns]
+    if len(taps_x) > 1 or len(taps_y) > 1:
+        part = cv2.sepFilter2D(part, -1, taps_x, taps_y, borderType=cv2.BORDER_REPLICATE)
+    inside = min(x0, y0) > -1e-6 and max(x1, y1) < 1 + 1e-6
+    # Four channels: OpenCV's warp of three takes twice the time.
+    warped = cv2.warpAffine(
+        cv2.cvtColor(part, cv2.COLOR_RGB2RGBA),
+        np.array([[step_x, 0.0, offset_x], [0.0, step_y, offset_y]]),
+        (size[1], size[0]),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE if inside else cv2.BORDER_CONSTANT,
+        borderValue=(*fill, 0.0),
+    )
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
+
+
+def augment(
+    rng: np.random.Generator,
+    example: Example,
+    config: ConfigDict,
+    size: tuple[int, int],
+    fill: Fill,
+) -> Example:
+    """An example -> the augmented example, image [H, W, 3] at `size` and the boxes still seen.
+
+    `config.geometric` names the operations in their order, none of them for a plain resize;
+    `config[name]` holds the options of each. All random choices come from `rng`. Raises
+    ConfigError for a name that is no operation.
+    """
+    view = WHOLE
+    for name in config.geometric:
+        if name not in OPERATIONS:
+            known = ", ".join(OPERATIONS)
+            raise ConfigError(f"augment.geometric: no operation {name!r}; known are {known}")
+        view = OPERATIONS[name](rng, view, example["boxes"], **config[name])
+    boxes, kept = boxes_in_view(view, example["boxes"])
+    return example | {
+        "image": warp(example["image"], view, size, fill),
+        "boxes": boxes[kept],
+        "labels": example["labels"][kept],
+        "ignore": example["ignore"][kept],
+    }
+
+
+def resize(example: Example, size: tuple[int, int], fill: Fill) -> Example:
+    """An example -> the example with its whole image at `size` (H, W), for evaluation.
+
+    Normalized boxes do not change, and none is dropped.
+    """
+    return example | {"image": warp(example["image"], WHOLE, size, fill)}
+
+
+OPERATIONS = {"zoom_out": zoom_out, "iou_crop": iou_crop, "flip": flip}
+
+
+def _mirror(view: View, boxes: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch 4"]:
+    """Boxes [..., 4] mirrored in the unit square as the view is; its own inverse."""
+    if view.flip_x:
+        boxes = boxes[..., [2, 1, 0, 3]] * (-1, 1, -1, 1) + (1, 0, 1, 0)
+    if view.flip_y:
+        boxes = boxes[..., [0, 3, 2, 1]] * (1, -1, 1, -1) + (0, 1, 0, 1)
+    return boxes
+
+
+def _axis(
+    low: float, high: float, flipped: bool, source: int, target: int
+) -> tuple[slice, Float[np.ndarray, "taps"], float, float]:
+    """How `warp` maps one axis: the part of the source that it needs, the weights to average it
+    with, and step and offset of the map from the index of an output pixel to one in that part.
+    """
+    first, last = low * source, high * source
+    step = (last - first) / target
+    reach = math.ceil((step - 1) / 2) if step > 2 else 0
+    # how much of each pixel lies under an output pixel centered on the middle one
+    covered = np.clip(step / 2 + 0.5 - np.abs(np.arange(-reach, reach + 1)), 0.0, 1.0)
+    start = min(max(math.floor(first) - reach - 2, 0), source - 1)
+    stop = max(min(math.ceil(last) + reach + 2, source), start + 1)
+    if flipped:
+        first, step = last, -step
+    return slice(start, stop), covered / covered.sum(), step, first + step / 2 - 0.5 - start

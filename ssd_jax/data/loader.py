@@ -1,0 +1,114 @@
+"""Loader: source -> padded batches of this process's rows, read by Grain's threads.
+
+Sample number n = step × batch_size + row is the key of everything random: which record it is
+(an epoch's permutation), its augmentation on the host, its distortion on the device. A stream
+is therefore the same for any number of threads, devices or processes, and its position follows
+from the step.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+
+import cv2
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssd_jax import augment
+from ssd_jax.data.sources import Source
+from ssd_jax.matching import IGNORED
+
+_THREADS = min(os.cpu_count() or 1, 32)
+_PADDING_MULTIPLE = 8  # Sets whose largest images differ a little share a compiled step.
+cv2.setNumThreads(0)  # Grain's threads are the parallelism.
+
+
+def training_batches(
+    source: Source,
+    config: ConfigDict,
+    first_step: int,
+    last_step: int,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[dict]:
+    """Batches of steps `first_step` … `last_step` - 1: rows of `process` (index, count).
+
+    image uint8 [b, H, W, 3], boxes [b, M, 4], labels [b, M], sample [b], image_id [b].
+    """
+    index, count = process
+    rows = config.batch_size // count
+    order = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
+    pad_to = padding(source)
+
+    def example(position: int) -> dict:
+        step, row = divmod(position, rows)
+        sample = step * config.batch_size + index * rows + row
+        return training_example(source, config, int(order[sample]), sample, pad_to)
+
+    return _read(range(first_step * rows, last_step * rows), example, rows)
+
+
+def training_example(
+    source: Source, config: ConfigDict, record: int, sample: int, pad_to: int
+) -> dict:
+    """Record number `record`, augmented as sample number `sample`, padded to `pad_to` boxes."""
+    rng = np.random.default_rng((config.seed, sample))
+    size, fill = config.image_size, _fill(config)
+    example = augment.augment(rng, source[record], config.augment, size, fill)
+    if config.matching.difficult == "ignore":
+        example["labels"] = np.where(example["ignore"], IGNORED, example["labels"])
+    return {
+        "image": example["image"],
+        "boxes": _padded(example["boxes"], pad_to),
+        "labels": _padded(example["labels"].astype(np.int32), pad_to),
+        "sample": np.int32(sample),
+        "image_id": np.int32(example["image_id"]),
+    }
+
+
+def evaluation_batches(source: Source, config: ConfigDict, rows: int) -> Iterator[dict]:
+    """Every image once, in order; `mask` [b] is 0 for what fills up the last batch.
+
+    image, image_id, mask and the truths as they are in the file: boxes, labels, ignore, size
+    as lists of arrays.
+    """
+    size, fill = config.image_size, _fill(config)
+
+    def example(position: int) -> dict:
+        record = min(position, len(source) - 1)
+        resized = augment.resize(source[record], size, fill)
+        return resized | {"mask": np.int32(position < len(source))}
+
+    positions = -(-len(source) // rows) * rows
+    return _read(range(positions), example, rows, _collate)
+
+
+def padding(source: Source) -> int:
+    """Truths a batch has room for: the most of any image, rounded up."""
+    return max(-(-source.max_boxes // _PADDING_MULTIPLE), 1) * _PADDING_MULTIPLE
+
+
+def _read(positions: range, example: Callable, rows: int, collate=None) -> Iterator[dict]:
+    dataset = grain.MapDataset.range(positions.start, positions.stop).map(
+        lambda position: example(int(position))
+    )
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=4 * rows)
+    return iter(dataset.to_iter_dataset(options).batch(rows, batch_fn=collate))
+
+
+def _collate(examples: list[dict]) -> dict:
+    """Examples with different numbers of boxes -> image, image_id, mask stacked, lists else."""
+    stacked = ("image", "image_id", "mask")
+    columns = {name: [example[name] for example in examples] for name in examples[0]}
+    return columns | {name: np.stack(columns[name]) for name in stacked}
+
+
+def _padded(rows: np.ndarray, length: int) -> np.ndarray:
+    """[N, …] -> [length, …] with zeros after; N never exceeds it by construction."""
+    padded = np.zeros((length, *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    return padded
+
+
+def _fill(config: ConfigDict) -> tuple[float, ...]:
+    """Color of what lies outside an image: the mean, which the network sees as zero."""
+    return tuple(config.model.mean)

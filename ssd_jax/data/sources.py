@@ -1,0 +1,93 @@
+"""Sources by name, and several joined into one.
+
+A source is a random-access set of examples (see the contracts); `voc:PATH:SPLIT` and
+`shapes:SPLIT:COUNT` name one. The reader of a format is the module of that name.
+"""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Protocol
+
+from ml_collections import ConfigDict
+
+from ssd_jax.data import shapes, voc
+from ssd_jax.errors import ConfigError, DataError
+
+
+class Source(Protocol):
+    """What a reader offers."""
+
+    classes: tuple[str, ...]
+    max_boxes: int
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> dict: ...
+    def name(self, index: int) -> str: ...
+    def summary(self) -> str: ...
+
+
+class Joined:
+    """Several sources of one class list, one after the other."""
+
+    def __init__(self, parts: Sequence[Source]):
+        self.classes = parts[0].classes
+        self.max_boxes = max(part.max_boxes for part in parts)
+        self.fingerprint = _digest(part.fingerprint for part in parts)
+        self._parts = parts
+        self._ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> dict:
+        part, inner = self._locate(index)
+        return part[inner] | {"image_id": index}
+
+    def name(self, index: int) -> str:
+        part, inner = self._locate(index)
+        return part.name(inner)
+
+    def summary(self) -> str:
+        return "\n".join(part.summary() for part in self._parts)
+
+    def _locate(self, index: int) -> tuple[Source, int]:
+        part = bisect_right(self._ends, index)
+        return self._parts[part], index - (self._ends[part - 1] if part else 0)
+
+
+def make(specs: Sequence[str], config: ConfigDict, classes: tuple[str, ...] = ()) -> Source:
+    """The source that `specs` name, joined where there are several.
+
+    `classes` fixes the class list; empty, it is the source's own. Raises ConfigError for a spec
+    that cannot be read as one and DataError when joined sets disagree about the classes.
+    """
+    if not specs:
+        raise ConfigError("config.data.train and config.data.test name at least one set each")
+    parts = [_open(spec, config, classes) for spec in specs]
+    for part, spec in zip(parts, specs):
+        if part.classes != parts[0].classes:
+            raise DataError(
+                f"{specs[0]} has classes {parts[0].classes} and {spec} has {part.classes}: "
+                "name the list they share in config.data.classes"
+            )
+    return Joined(parts) if len(parts) > 1 else parts[0]
+
+
+def _open(spec: str, config: ConfigDict, classes: tuple[str, ...]) -> Source:
+    kind, _, rest = spec.partition(":")
+    place, _, argument = rest.rpartition(":")
+    if kind == "voc" and place:
+        return voc.VocFolder(place, argument, classes=classes)
+    if kind == "shapes" and place and argument.isdigit():
+        return shapes.Shapes(place, int(argument), config.image_size)
+    raise ConfigError(
+        f"data set {spec!r}: write voc:FOLDER:SPLIT (as voc:VOCdevkit/VOC2007:trainval) "
+        "or shapes:train:COUNT"
+    )
+
+
+def _digest(parts) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,83 @@
+"""What a folder in PASCAL VOC layout holds: its files, its split lists, and messages about both."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ssd_jax.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+_SHOWN = 5  # problems in one message, files behind one count of a summary
+
+
+def files_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Stem -> files of a folder with one of the suffixes; hidden files are left out."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise DataError(
+            f"{folder}: {error.strerror}; a PASCAL VOC folder holds JPEGImages and Annotations"
+        ) from error
+    found: dict[str, list[Path]] = {}
+    for path in (folder / name for name in names if not name.startswith(".")):
+        if path.suffix.lower() in suffixes:
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def listed(root: Path, split: str, known: dict[str, list[Path]]) -> list[str]:
+    """Image ids in the lists that `split` names, in their order."""
+    folder = root / "ImageSets" / "Main"
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder, so no split {split!r}; give '' to take every annotation"
+        )
+    image_ids = []
+    for part in split.split("+"):
+        path = folder / f"{part}.txt"
+        if not path.is_file():
+            splits = ", ".join(sorted(file.stem for file in folder.glob("*.txt"))) or "none"
+            raise DataError(f"{path}: no such split; there are: {splits}")
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot read the list ({error})") from error
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        if not lines:
+            raise DataError(f"{path}: the list is empty")
+        image_ids += [_first_column(line, known) for line in lines]
+    return image_ids
+
+
+def _first_column(line: str, known: dict[str, list[Path]]) -> str:
+    """Image id of a line that may have a second column; ids may contain spaces."""
+    choices = (line, line.rsplit(maxsplit=1)[0], line.split()[0])
+    return next((choice for choice in choices if choice in known), choices[-1])
+
+
+def checked_list(image_ids: Iterable[str], where: str) -> tuple[str, ...]:
+    """The ids, unless there are none or one occurs twice."""
+    counts = Counter(image_ids)
+    if not counts:
+        raise DataError(f"{where}: no images")
+    twice = [key for key, n in counts.items() if n > 1]
+    if twice:
+        raise DataError(f"{where}: images listed twice: {some(twice, ', ')}")
+    return tuple(counts)
+
+
+def single(key: str, files: dict[str, list[Path]], root: Path, what: str) -> Path:
+    """The one file of an id."""
+    paths = files.get(key, [])
+    if len(paths) != 1:
+        names = ", ".join(path.name for path in paths)
+        problem = f"several {what} files ({names}), keep one" if paths else f"the {what} is missing"
+        raise DataError(f"{root}: {key}: {problem}")
+    return paths[0]
+
+
+def some(items: Sequence[str], separator: str) -> str:
+    """The first few of a list, and how many more there are."""
+    more = [f"and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
+    return separator.join([*items[:_SHOWN], *more])

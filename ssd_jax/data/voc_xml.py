@@ -1,0 +1,120 @@
+"""One PASCAL VOC annotation file: XML -> raw numbers -> normalized boxes."""
+
+import math
+import xml.etree.ElementTree as ET
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ssd_jax import boxes as box_ops
+from ssd_jax.errors import DataError
+
+
+class Annotation(NamedTuple):
+    """What one file says: its own numbers, nothing converted."""
+
+    size: tuple[int, int] | None  # (H, W), None where the file has none
+    names: tuple[str, ...]
+    pixels: Float[np.ndarray, "N 4"]  # x_min, y_min, x_max, y_max, 1-based and inclusive
+    difficult: Bool[np.ndarray, " N"]
+
+
+class _NoDoctype(ET.TreeBuilder):
+    """Refuses a DOCTYPE before any entity that it declares can be expanded."""
+
+    def doctype(self, name, pubid, system):
+        raise DataError("a DOCTYPE or ENTITY declaration is not accepted; remove it")
+
+
+def parse_annotation(data: bytes, where: str) -> Annotation:
+    """The objects of one VOC annotation; `where` names the file in errors.
+
+    Raises DataError for XML that does not parse (with the line), a DOCTYPE, another root than
+    `annotation`, an object without name or box, a coordinate that is not a finite number, and
+    reversed corners. The parts of an object (`<part>`) are not objects.
+    """
+    parser = ET.XMLParser(target=_NoDoctype())
+    try:
+        parser.feed(data)
+        root = parser.close()
+    except ET.ParseError as error:
+        raise DataError(f"{where}, line {error.position[0]}: bad XML ({error})") from error
+    except (DataError, ValueError, LookupError) as error:
+        raise DataError(f"{where}: {error}") from error
+    if root.tag != "annotation":
+        raise DataError(f"{where}: root <{root.tag}>, not the <annotation> of PASCAL VOC")
+    names, pixels, difficult = [], [], []
+    for number, node in enumerate(root.findall("object"), start=1):
+        name = (node.findtext("name") or "").strip()
+        if not name:
+            raise DataError(f"{where}: object {number} has no name")
+        here = f"{where}: object {number} ({name})"
+        names.append(name)
+        pixels.append(_corners(node, here))
+        difficult.append(_flag(node, "difficult", here))
+    return Annotation(
+        _size(root),
+        tuple(names),
+        np.array(pixels, np.float64).reshape(-1, 4),
+        np.array(difficult, bool),
+    )
+
+
+class Converted(NamedTuple):
+    """Boxes of one image in the package's form, and what happened to each raw box."""
+
+    boxes: Float[np.ndarray, "K 4"]  # normalized corners, float32
+    kept: Bool[np.ndarray, " N"]
+    flat: int  # dropped: no area in the file's own numbers
+    outside: int  # dropped: wholly outside the image
+    clipped: int  # kept, cut at the border
+
+
+def convert(pixels: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Converted:
+    """1-based inclusive pixels [N, 4] of an image of `size` (H, W) -> normalized corners."""
+    height, width = size
+    scale = np.array([width, height, width, height], np.float64)
+    corners = (pixels - np.array([1.0, 1.0, 0.0, 0.0])) / scale
+    inside = box_ops.clip(corners)
+    flat = (pixels[:, :2] == pixels[:, 2:]).any(axis=-1)
+    outside = ~flat & (inside[:, :2] >= inside[:, 2:]).any(axis=-1)
+    kept = ~flat & ~outside
+    clipped = kept & (inside != corners).any(axis=-1)
+    counts = (int(rows.sum()) for rows in (flat, outside, clipped))
+    return Converted(inside[kept].astype(np.float32), kept, *counts)
+
+
+def _corners(node: ET.Element, here: str) -> list[float]:
+    """x_min, y_min, x_max, y_max of one object, as written."""
+    values = []
+    for key in ("xmin", "ymin", "xmax", "ymax"):
+        text = node.findtext(f"bndbox/{key}")
+        if text is None:
+            raise DataError(f"{here} has no bndbox/{key}")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise DataError(f"{here}: {key} is {text.strip()!r}, not a number")
+        values.append(value)
+    if values[0] > values[2] or values[1] > values[3]:
+        raise DataError(f"{here}: reversed corners (xmin, ymin, xmax, ymax) = {tuple(values)}")
+    return values
+
+
+def _flag(node: ET.Element, key: str, here: str) -> bool:
+    """A 0 or 1 that may be absent."""
+    text = (node.findtext(key) or "0").strip()
+    if text not in ("", "0", "1"):
+        raise DataError(f"{here}: {key} is {text!r}, not 0 or 1")
+    return text == "1"
+
+
+def _size(root: ET.Element) -> tuple[int, int] | None:
+    """(H, W) as the file says, if it does: the image itself is what counts."""
+    try:
+        return int(root.findtext("size/height", "")), int(root.findtext("size/width", ""))
+    except ValueError:
+        return None

@@ -1,0 +1,293 @@
+"""PASCAL VOC folders: every bad input is caught before the first step, by file name."""
+
+import re
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ssd_jax.data.voc import VocFolder
+from ssd_jax.data.voc_xml import convert, parse_annotation
+from ssd_jax.errors import ConfigError, DataError
+
+
+def thing(name="dog", box=(11, 21, 50, 40), difficult=0, extra="") -> str:
+    corners = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box))
+    return (
+        f"<object><name>{name}</name><difficult>{difficult}</difficult>"
+        f"<bndbox>{corners}</bndbox>{extra}</object>"
+    )
+
+
+def xml(*objects: str, size=(100, 80)) -> str:
+    sides = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
+    return f"<annotation>\n{sides}\n{''.join(objects)}\n</annotation>"
+
+
+def add(root: Path, key: str, annotation: str | None, suffix=".jpg") -> None:
+    """One image of 100x80 pixels and its annotation."""
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    pixels = cv2.imencode(suffix, np.full((80, 100, 3), 90, np.uint8))[1].tobytes()
+    (root / "JPEGImages" / f"{key}{suffix}").write_bytes(pixels)
+    if annotation is not None:
+        (root / "Annotations" / f"{key}.xml").write_text(annotation, encoding="utf-8")
+
+
+def split(root: Path, name: str, text: str) -> None:
+    (root / "ImageSets" / "Main" / f"{name}.txt").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Images a, b (cat, difficult), c (no object); train = a, c; val = b."""
+    add(tmp_path, "a", xml(thing()))
+    add(tmp_path, "b", xml(thing("cat", difficult=1), thing()), suffix=".png")
+    add(tmp_path, "c", xml(), suffix=".jpeg")
+    split(tmp_path, "train", "a\nc\n")
+    split(tmp_path, "val", "b\n")
+    return tmp_path
+
+
+def test_example_in_the_package_form(root):
+    source = VocFolder(root, "val")
+    example = source[0]
+    np.testing.assert_allclose(example["boxes"], [[0.1, 0.25, 0.5, 0.5]] * 2, rtol=1e-6)
+    np.testing.assert_array_equal(example["labels"], [1, 2])
+    np.testing.assert_array_equal(example["ignore"], [True, False])
+    assert example["boxes"].dtype == np.float32 and example["labels"].dtype == np.int32
+    assert example["image"].shape == (80, 100, 3) and example["size"] == (80, 100)
+    assert example["image_id"] == 0 and source.name(0) == "b.png"
+    assert source.classes == ("cat", "dog") and source.max_boxes == 2
+
+
+def test_classes_agree_between_splits_and_empty_images_stay(root):
+    train = VocFolder(root, "train")
+    assert train.classes == VocFolder(root, "val").classes == ("cat", "dog")
+    assert train[1]["boxes"].shape == (0, 4) and train[1]["labels"].shape == (0,)
+    assert train.summary() == (
+        f"{root.name} train: 2 images, 1 boxes (0 difficult), 1 images without boxes; cat 0, dog 1"
+    )
+
+
+def test_given_classes_set_the_labels(root):
+    source = VocFolder(root, "val", classes=["dog", "bird", "cat"])
+    np.testing.assert_array_equal(source[0]["labels"], [3, 1])
+
+
+def test_splits_are_joined_in_order(root):
+    assert VocFolder(root, "val+train").image_ids == ("b", "a", "c")
+    assert VocFolder(root, "").image_ids == ("a", "b", "c")
+    assert VocFolder(root, "mine", image_ids=["c", "b"]).image_ids == ("c", "b")
+
+
+def test_second_column_of_a_class_list_is_not_an_id(root):
+    add(root, "with space 1", xml())
+    split(root, "dog_train", "a  1\r\nb -1\r\n\nc  0\nwith space 1\n")
+    assert VocFolder(root, "dog_train").image_ids == ("a", "b", "c", "with space 1")
+
+
+def test_a_list_with_byte_order_mark(root):
+    (root / "ImageSets/Main/bom.txt").write_bytes(b"\xef\xbb\xbfa\n")
+    assert VocFolder(root, "bom").image_ids == ("a",)
+
+
+def test_names_beyond_ascii_and_hidden_files(root):
+    add(root, "bild é 图", xml(thing()))
+    (root / "Annotations" / "._a.xml").write_bytes(b"\0\5\26\7")
+    (root / "JPEGImages" / "._a.jpg").write_bytes(b"\0")
+    split(root, "odd", "bild é 图\n")
+    assert VocFolder(root, "odd")[0]["image"].shape == (80, 100, 3)
+    assert len(VocFolder(root, "")) == 4
+
+
+def test_dropped_and_clipped_boxes_are_counted(root):
+    boxes = [(30, 30, 30, 60), (5, 5, 5, 5), (101, 1, 140, 9), (0, 0, 120, 80), (1, 1, 100, 80)]
+    add(root, "odd", xml(*(thing(box=box) for box in boxes), size=(100, 99)))
+    source = VocFolder(root, "x", image_ids=["odd"])
+    np.testing.assert_array_equal(source[0]["boxes"], [[0, 0, 1, 1], [0, 0, 1, 1]])
+    assert len(source[0]["ignore"]) == 2
+    assert source.summary().splitlines()[1] == (
+        "2 boxes without area dropped (odd); 1 boxes outside the image dropped (odd); "
+        "1 boxes clipped at the border (odd); 1 wrong sizes in XML, the image's taken (odd)"
+    )
+
+
+def test_conversion_counts_pixels_from_one():
+    pixels = np.array([[1, 1, 10, 20], [3.5, 2, 4.5, 20], [7, 7, 8, 8]], np.float64)
+    converted = convert(pixels, (20, 10))
+    expected = [[0, 0, 1, 1], [0.25, 0.05, 0.45, 1], [0.6, 0.3, 0.8, 0.4]]
+    np.testing.assert_allclose(converted.boxes, expected, rtol=1e-6)
+    assert converted.kept.all()
+    assert (converted.flat, converted.outside, converted.clipped) == (0, 0, 0)
+
+
+def test_parts_of_an_object_are_not_objects(root):
+    part = "<part><name>head</name><bndbox><xmin>9</xmin></bndbox></part>"
+    one = parse_annotation(xml(thing(extra=part)).encode(), "a.xml")
+    assert one.names == ("dog",) and one.size == (80, 100)
+    np.testing.assert_array_equal(one.pixels, [[11, 21, 50, 40]])
+
+
+BAD_XML = {
+    "<annotation>\n<object>\n</annotation>": "line 3",
+    "": "line 1",
+    "<html></html>": "root <html>",
+    '<!DOCTYPE a [<!ENTITY x "y">]>' + xml(thing("&x;")): "DOCTYPE",
+    '<!DOCTYPE a SYSTEM "a.dtd">' + xml(): "DOCTYPE",
+    xml(thing(" ")): "object 1 has no name",
+    xml(thing(), "<object><name>cat</name></object>"): "object 2 \\(cat\\) has no bndbox/xmin",
+    xml(thing(box=(1, 2, 3))): "no bndbox/ymax",
+    xml(thing(box=(1, "two", 3, 4))): "ymin is 'two'",
+    xml(thing(box=(1, "nan", 3, 4))): "ymin is 'nan'",
+    xml(thing(box=(1, 2, "inf", 4))): "xmax is 'inf'",
+    xml(thing(box=(1, "", 3, 4))): "ymin is ''",
+    xml(thing(box=(9, 2, 3, 4))): "reversed",
+    xml(thing(box=(1, 9, 3, 4))): "reversed",
+    xml(thing(difficult="maybe")): "difficult is 'maybe'",
+}
+
+
+@pytest.mark.parametrize("text", BAD_XML)
+def test_bad_annotations_name_the_file(root, text):
+    add(root, "bad", text)
+    with pytest.raises(DataError, match=f"bad\\.xml.*{BAD_XML[text]}"):
+        VocFolder(root, "")
+
+
+def test_declared_entities_are_refused_in_any_encoding():
+    text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY x "y">]><annotation/>'
+    with pytest.raises(DataError, match="wide.xml.*DOCTYPE"):
+        parse_annotation(text.encode("utf-16"), "wide.xml")
+
+
+def test_annotations_of_other_splits_count_only_where_classes_are_inferred(root):
+    (root / "Annotations" / "b.xml").write_text("broken")
+    with pytest.raises(DataError, match="b.xml"):
+        VocFolder(root, "train")
+    assert len(VocFolder(root, "train", classes=["dog"])) == 2
+
+
+def test_unknown_class_lists_both_sides(root):
+    with pytest.raises(DataError, match="unknown class 'cat' in .*b.xml; known: dog, horse"):
+        VocFolder(root, "val", classes=["dog", "horse"])
+    with pytest.raises(ConfigError, match="twice"):
+        VocFolder(root, "val", classes=["dog", "dog"])
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"<html>"]
+)
+@pytest.mark.parametrize("name", ["a.jpg", "b.png"])
+def test_damaged_images_are_found_at_the_start(root, name, damage):
+    path = root / "JPEGImages" / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=re.escape(name)):
+        VocFolder(root, "train+val")
+
+
+def test_missing_files_are_found_at_the_start(root):
+    split(root, "train", "a\nzebra\n")
+    with pytest.raises(DataError, match="zebra: the annotation is missing"):
+        VocFolder(root, "train")
+    (root / "JPEGImages" / "b.png").unlink()
+    with pytest.raises(DataError, match="b: the image is missing"):
+        VocFolder(root, "val")
+
+
+def test_two_images_of_one_name(root):
+    add(root, "a", None, suffix=".png")
+    with pytest.raises(DataError, match="a: several image files \\(a.jpg, a.png\\)"):
+        VocFolder(root, "train")
+
+
+def test_only_five_problems_are_shown(root):
+    split(root, "train", "".join(f"no{i:02}\n" for i in range(22)))
+    with pytest.raises(DataError) as error:
+        VocFolder(root, "train")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 6 and lines[-1] == "and 17 more"
+
+
+def test_bad_lists(root):
+    with pytest.raises(DataError, match="tset.txt: no such split; there are: train, val"):
+        VocFolder(root, "tset")
+    with pytest.raises(DataError, match="no such split"):
+        VocFolder(root, "train+")
+    split(root, "empty", "\n \n")
+    with pytest.raises(DataError, match="empty.txt: the list is empty"):
+        VocFolder(root, "empty")
+    with pytest.raises(DataError, match="listed twice: b"):
+        VocFolder(root, "val+train+val")
+    with pytest.raises(DataError, match="no images"):
+        VocFolder(root, "none", image_ids=[])
+
+
+def test_missing_folders(tmp_path):
+    with pytest.raises(DataError, match="Annotations: No such file"):
+        VocFolder(tmp_path, "train")
+    add(tmp_path, "a", xml())
+    (tmp_path / "ImageSets" / "Main").rmdir()
+    with pytest.raises(DataError, match="no such folder, so no split 'train'"):
+        VocFolder(tmp_path, "train")
+    with pytest.raises(DataError, match="no object in any annotation"):
+        VocFolder(tmp_path, "")
+    assert len(VocFolder(tmp_path, "", classes=["dog"])) == 1
+
+
+def test_fingerprint_follows_contents(root):
+    before = VocFolder(root, "train").fingerprint
+    assert before == VocFolder(root, "train").fingerprint
+    assert before != VocFolder(root, "val").fingerprint
+    assert before != VocFolder(root, "train", classes=["dog", "cat"]).fingerprint
+    (root / "Annotations" / "a.xml").write_text(xml(thing(box=(12, 21, 50, 40))))
+    assert before != VocFolder(root, "train").fingerprint
+
+
+def test_examples_are_independent_and_indices_bounded(root):
+    source = VocFolder(root, "val")
+    source[0]["boxes"][:] = 0
+    assert source[0]["boxes"].any()
+    with pytest.raises(IndexError):
+        source[1]
+
+
+def test_an_image_replaced_during_use(root):
+    source = VocFolder(root, "train")
+    pixels = cv2.imencode(".jpg", np.zeros((9, 9, 3), np.uint8))[1].tobytes()
+    (root / "JPEGImages" / "a.jpg").write_bytes(pixels)
+    with pytest.raises(DataError, match="a.jpg: the image changed"):
+        source[0]
+
+
+def test_real_blood_cells(real_data):
+    trainval = VocFolder(real_data / "bccd", "trainval")
+    test = VocFolder(real_data / "bccd", "test")
+    assert (len(trainval), len(test)) == (292, 72)
+    assert trainval.classes == test.classes == ("Platelets", "RBC", "WBC")
+    assert "3941 boxes" in trainval.summary() and "945 boxes" in test.summary()
+    assert "2 boxes without area dropped (BloodImage_00338, BloodImage_00343)" in trainval.summary()
+    assert "dropped" not in test.summary()
+    assert test[0]["image"].shape == (480, 640, 3)
+
+
+def test_real_voc2007_annotations(real_data):
+    """The first 500 files of the archive, read as a stream."""
+    found = []
+    with tarfile.open(real_data / "voc2007" / "voc2007_annotations_9963.tar.gz", "r|gz") as tar:
+        for member in tar:
+            if member.name.endswith(".xml"):
+                found.append(parse_annotation(tar.extractfile(member).read(), member.name))
+            if len(found) == 500:
+                break
+    assert len({name for one in found for name in one.names}) == 20
+    for one in found:
+        converted = convert(one.pixels, one.size)
+        assert converted.kept.all() and converted.clipped == 0
+        height, width = one.size
+        sides = np.array([width, height, width, height])
+        back = converted.boxes * sides + np.array([1, 1, 0, 0])
+        np.testing.assert_allclose(back, one.pixels, atol=1e-3)
+    assert any(one.difficult.any() for one in found)
