@@ -3,8 +3,9 @@
 Caffe's distortion (`im_transforms.cpp`, `ssd_pascal.py`): each operation happens with a
 probability and keeps its result within [0, 255]; contrast comes before or after saturation and
 hue with equal chance. An operation that is not drawn gets its neutral amount, so that there is
-no branch and one pass over the pixels. Unlike Caffe, nothing is rounded to integers, and hue
-turns both ways everywhere (Caffe's 8-bit hue cannot turn below red).
+no branch and one pass over the pixels. Unlike Caffe's, it comes after the warp, so the fill around
+a zoomed-out image is distorted too; nothing is rounded to integers; and hue turns both ways
+everywhere (Caffe's 8-bit hue cannot turn below red).
 """
 
 from functools import partial

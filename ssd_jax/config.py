@@ -1,0 +1,70 @@
+"""Configs on disk, and what makes two of them the same experiment.
+
+An experiment is a locked `ConfigDict` made by `get_config()` of a file in `configs/`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+# A run continues only under the same values of these. Test data, logging, cadence, device layout,
+# postprocessing and the number of steps may differ.
+_IDENTITY = (
+    "seed", "batch_size", "image_size", "data.train", "data.classes", "augment", "model", "priors",
+    "matching", "loss", "optim",
+)  # fmt: skip
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """Plain nested dict with lists for tuples, as JSON has them."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """Inverse of `to_dict`: a locked ConfigDict with tuples for lists."""
+    return ConfigDict(_with_tuples(values)).lock()
+
+
+def load(path: Path) -> ConfigDict:
+    """A config saved as JSON."""
+    return from_dict(json.loads(path.read_text()))
+
+
+def identity(config: ConfigDict) -> dict[str, Any]:
+    """The fields that make the experiment, flat: `config.optim.momentum` -> 0.9."""
+    flat = _flatten(to_dict(config))
+    return {
+        f"config.{name}": value
+        for name, value in flat.items()
+        if any(name == same or name.startswith(f"{same}.") for same in _IDENTITY)
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two flat dicts, one line each: `name: old -> new`."""
+    names = sorted(old.keys() | new.keys())
+    return [
+        f"{name}: {old.get(name, '(absent)')} -> {new.get(name, '(absent)')}"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_tuples(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return tuple(_with_tuples(part) for part in value)
+    return value
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,136 @@
+"""Progress, `metrics.jsonl` and TensorBoard. Only the lead process makes one of these.
+
+`metrics.jsonl` is the source of truth: one JSON object a line, appended and flushed, so that
+nothing is lost when the process is killed. TensorBoard gets the same numbers.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class MetricsFile:
+    """Numbers by step, in `metrics.jsonl` and for TensorBoard.
+
+    On resume at `first_step`, lines of later steps are cut off: they will be written again.
+    """
+
+    def __init__(self, folder: Path, first_step: int):
+        path = folder / "metrics.jsonl"
+        _cut(path, first_step)
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line; a value that is not finite is written as null."""
+        finite = {name: _rounded(value) for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+        for name, value in finite.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """A picture uint8 [H, W, 3] for TensorBoard."""
+        self._board.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+class Progress:
+    """A bar on a terminal, elsewhere a line every ten seconds: rate, time left, loss."""
+
+    def __init__(self, first_step: int, steps: int, batch_size: int):
+        self._steps, self._batch_size = steps, batch_size
+        self._bar = tqdm(
+            total=steps, initial=first_step, unit="step", disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+        )  # fmt: skip
+        self._quiet = not sys.stderr.isatty()
+        self._started = self._printed = time.monotonic()
+        self._first_step = self._counted = first_step
+        self._paused = 0.0
+
+    def update(self, step: int, loss: float) -> None:
+        """Step `step` is done and had this loss."""
+        self._bar.set_postfix_str(f"{self.rate(step):.1f} images/s, loss {loss:.3f}", refresh=False)
+        self._bar.update(step - self._counted)
+        self._counted = step
+        now = time.monotonic()
+        if self._quiet and (now - self._printed > _SECONDS_BETWEEN_LINES or step == self._steps):
+            self._printed = now
+            rate = self.rate(step)
+            left = (self._steps - step) * self._batch_size / max(rate, 1e-9)
+            say(
+                f"step {step}/{self._steps}  loss {loss:.3f}  {rate:.1f} images/s  "
+                f"{duration(left)} left"
+            )
+
+    def rate(self, step: int) -> float:
+        """Images a second since the first finished step, pauses left out."""
+        seconds = time.monotonic() - self._started - self._paused
+        return (step - self._first_step) * self._batch_size / max(seconds, 1e-9)
+
+    def restart_clock(self, step: int) -> None:
+        """Count the rate from here: compilation is over."""
+        self._started, self._first_step, self._paused = time.monotonic(), step, 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The clock of the rate stands still inside: evaluation, saving."""
+        begin = time.monotonic()
+        yield
+        self._paused += time.monotonic() - begin
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, above a progress bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `42 s`, `3 min 20 s` or `5 h 04 min`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def _cut(path: Path, last_step: int) -> None:
+    """Drop lines after `last_step`, and a line that a kill left half written."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= last_step:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError):
+            continue
+    shorter = path.with_suffix(".tmp")
+    shorter.write_text("".join(line + "\n" for line in kept))
+    os.replace(shorter, path)
+
+
+def _rounded(value: float) -> float | None:
+    value = float(value)
+    return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -1,0 +1,38 @@
+"""`python -m ssd_jax.main --config=configs/NAME.py [--workdir=DIR] [--mode=train|eval]`."""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from ssd_jax import cli
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; runs/NAME of the config by default.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "For eval: best, latest or a step.")
+flags.mark_flag_as_required("config")
+
+
+def main() -> None:
+    """Start the mode that was asked for."""
+    # Imported here, so that a mistake on the command line is answered before JAX starts.
+    from ssd_jax import evaluate, train
+
+    config, workdir = _CONFIG.value, Path(_WORKDIR.value or _default_workdir())
+    if _MODE.value == "train":
+        scores = train.train_and_evaluate(config, workdir)
+    else:
+        scores = evaluate.evaluate_run(workdir, config, _CHECKPOINT.value)
+    print(evaluate.table(scores, config))
+    print(f"scores      {workdir / 'results.json'}\npictures    {workdir / 'pictures'}")
+    print(f"mAP@.5      {scores[evaluate.HEADLINE]:.4f}")
+
+
+def _default_workdir() -> Path:
+    file_name = config_flags.get_config_filename(flags.FLAGS["config"])
+    return Path("runs") / Path(file_name.partition(":")[0]).stem
+
+
+if __name__ == "__main__":
+    cli.run(main)

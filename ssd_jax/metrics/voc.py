@@ -1,0 +1,172 @@
+"""PASCAL VOC average precision by the rules of the challenge's devkit (`VOCevaldet.m`).
+
+A detection belongs to the truth of its class and image that it overlaps most; the first to claim
+a truth, in order of score, is correct, and any later one is a false positive. A difficult truth
+is not counted, and what is matched to it is left out. Overlaps are of 1-based inclusive pixels
+(a side from 3 to 5 is 3 long) and match at `>=`, as the devkit compares; its Python descendants
+use `>`, which differs only for an overlap of exactly the threshold.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Sizes = Sequence | np.ndarray  # (H, W) of each image, original pixels
+
+
+def evaluate(
+    truths: list[dict],
+    detections: list[dict],
+    classes: tuple[str, ...],
+    iou_threshold: float = 0.5,
+) -> Iterator[tuple[str, float]]:
+    """Average precision: the means over classes, then each class.
+
+    Args:
+      truths: one dict an image: boxes [N, 4], labels [N], ignore [N] (difficult), size (H, W).
+      detections: one dict an image, in the same order: boxes [K, 4], scores [K], labels [K].
+      classes: names without background; label i + 1 is classes[i], and label 0 an empty slot.
+      iou_threshold: least overlap of a match; 0.5 is the "50" in the names.
+
+    Yields (name, value). A class without a truth that counts has NaN and is left out of the
+    means; a class without detections has 0.
+
+    Raises ValueError, with the index of the image, on what `flatten` refuses.
+    """
+    if len(truths) != len(detections):
+        raise ValueError(f"{len(truths)} images of truths, but {len(detections)} of detections")
+    sizes = [truth["size"] for truth in truths]
+    real = flatten(truths, ("ignore",), sizes, len(classes))
+    found = flatten(detections, ("scores",), sizes, len(classes))
+    values = np.array(
+        [_class_values(real, found, label, iou_threshold) for label in range(1, len(classes) + 1)]
+    ).reshape(-1, 2)  # [C - 1, 2]
+    counted = ~np.isnan(values[:, 0])
+    means = values[counted].mean(axis=0) if counted.any() else np.full(2, np.nan)
+    for name, (area, eleven) in zip(("mean", *classes), (means, *values)):
+        yield f"voc/AP{100 * iou_threshold:.0f}_area/{name}", float(area)
+        yield f"voc/AP{100 * iou_threshold:.0f}_11point/{name}", float(eleven)
+
+
+def average_precision(
+    recall: Float[np.ndarray, " D"], precision: Float[np.ndarray, " D"], eleven_point: bool
+) -> float:
+    """Average precision of a curve in order of descending score; 0 if it is empty.
+
+    VOC2007 averages the best precision at recalls of at least 0, 0.1 … 1; VOC2010 and later take
+    the area under the best precision at any higher recall. The eleven points are i / 10 rounded
+    once, so that a recall of exactly 3 of 10 reaches 0.3 (3 * 0.1 is a little above it).
+    """
+    if eleven_point:
+        points = np.arange(11) / 10
+        best = [precision[recall >= point].max(initial=0.0) for point in points]
+        return float(np.mean(best))
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+
+
+def class_curve(
+    truth_boxes: Float[np.ndarray, "N 4"],
+    truth_images: Int[np.ndarray, " N"],
+    ignore: Bool[np.ndarray, " N"],
+    boxes: Float[np.ndarray, "D 4"],
+    images: Int[np.ndarray, " D"],
+    scores: Float[np.ndarray, " D"],
+    iou_threshold: float = 0.5,
+) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " E"]]:
+    """Recall and precision [E] of one class after each detection that counts, best first.
+
+    Boxes are corners in inclusive pixels; `truth_images` and `images` number the image of each.
+    Equal scores keep their order. Recall is 0 where no truth counts.
+    """
+    order = np.argsort(-scores, kind="stable")
+    overlap, best = _best_truth(boxes[order], images[order], truth_boxes, truth_images)
+    match = np.where(overlap >= iou_threshold, best, -1)  # [D], -1 where none
+    match = match[~np.append(ignore, False)[match]]  # [E]
+    claims = np.zeros(len(match), bool)
+    claims[np.unique(match, return_index=True)[1]] = True
+    correct = np.cumsum(claims & (match >= 0))
+    recall = correct / max(np.count_nonzero(~ignore), 1)
+    return recall, correct / np.arange(1, len(match) + 1)
+
+
+def flatten(
+    per_image: list[dict], names: tuple[str, ...], sizes: Sizes, classes: int
+) -> dict[str, np.ndarray]:
+    """The rows of all images under one another, without empty slots (label 0).
+
+    Returns `image` [R] (index), `labels` [R], `boxes` float64 [R, 4] as corners in original
+    pixels (edges, from 0), and each of `names` [R], which the dicts hold beside boxes and labels.
+
+    Raises ValueError, with the index of the image, on a value that is not finite and on a label
+    above `classes` or below 0.
+    """
+    columns = {
+        name: np.concatenate([np.zeros(0), *(rows[name] for rows in per_image)]) for name in names
+    }
+    lengths = [len(rows["labels"]) for rows in per_image]
+    columns["image"] = np.repeat(np.arange(len(per_image)), lengths)
+    columns["labels"] = np.concatenate([np.zeros(0, int), *(rows["labels"] for rows in per_image)])
+    columns["boxes"] = np.concatenate([np.zeros((0, 4)), *(rows["boxes"] for rows in per_image)])
+    columns = {name: column[columns["labels"] != 0] for name, column in columns.items()}
+    for name in ("boxes", *names):
+        values = columns[name].reshape(len(columns["image"]), -1)
+        _refuse(~np.isfinite(values).all(axis=1), columns["image"], f"{name} that are not finite")
+    labels = columns["labels"]
+    _refuse((labels < 0) | (labels > classes), columns["image"], f"labels outside 0 … {classes}")
+    size_xy = np.reshape(np.asarray(sizes, float), (-1, 2))[:, ::-1]  # [images, 2] as W, H
+    columns["boxes"] = columns["boxes"] * np.tile(size_xy, 2)[columns["image"]]
+    return columns
+
+
+def _refuse(bad: Bool[np.ndarray, " R"], images: Int[np.ndarray, " R"], what: str) -> None:
+    if bad.any():
+        raise ValueError(f"image {images[bad.argmax()]} has {what}: it cannot be scored")
+
+
+def _class_values(
+    real: dict[str, np.ndarray], found: dict[str, np.ndarray], label: int, iou_threshold: float
+) -> tuple[float, float]:
+    """(area, 11-point) average precision of a class; NaN where no truth counts."""
+    truth, mine = real["labels"] == label, found["labels"] == label
+    ignore = real["ignore"][truth].astype(bool)
+    if ignore.all():
+        return np.nan, np.nan
+    first_pixel = np.array([1.0, 1.0, 0.0, 0.0])
+    curve = class_curve(
+        real["boxes"][truth] + first_pixel, real["image"][truth], ignore,
+        found["boxes"][mine] + first_pixel, found["image"][mine], found["scores"][mine],
+        iou_threshold,
+    )  # fmt: skip
+    return average_precision(*curve, False), average_precision(*curve, True)
+
+
+def _best_truth(
+    boxes: Float[np.ndarray, "D 4"],
+    images: Int[np.ndarray, " D"],
+    truth_boxes: Float[np.ndarray, "N 4"],
+    truth_images: Int[np.ndarray, " N"],
+) -> tuple[Float[np.ndarray, " D"], Int[np.ndarray, " D"]]:
+    """Overlap [D] with, and index [D] of, the best truth in the same image; the first of equals.
+
+    Loops over the first, second … truth of all images at once.
+    """
+    order = np.argsort(truth_images, kind="stable")
+    start, end = (np.searchsorted(truth_images[order], images, side) for side in ("left", "right"))
+    overlap, best = np.full(len(boxes), -np.inf), np.zeros(len(boxes), int)
+    for slot in range((end - start).max(initial=0)):
+        rows = np.flatnonzero(start + slot < end)
+        truths = order[start[rows] + slot]
+        overlaps = _pixel_iou(boxes[rows], truth_boxes[truths])
+        better = overlaps > overlap[rows]
+        overlap[rows[better]], best[rows[better]] = overlaps[better], truths[better]
+    return overlap, best
+
+
+def _pixel_iou(a: Float[np.ndarray, "R 4"], b: Float[np.ndarray, "R 4"]) -> Float[np.ndarray, " R"]:
+    """IoU of inclusive pixels, row by row."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    shared = np.maximum(high - low + 1, 0).prod(axis=1)
+    areas = [(box[:, 2:] - box[:, :2] + 1).prod(axis=1) for box in (a, b)]
+    return shared / np.maximum(areas[0] + areas[1] - shared, np.finfo(float).tiny)

@@ -1,0 +1,81 @@
+"""MobileNetV1 with the extra layers of TensorFlow's `ssd_mobilenet_v1`.
+
+Layers carry TensorFlow's names with the batch norm beside its convolution: `Conv2d_0` and
+`Conv2d_0_BatchNorm`, `Conv2d_1_depthwise`, `Conv2d_1_pointwise`, and for the extra layers
+`Conv2d_13_pointwise_1_Conv2d_2_1x1_256`, `Conv2d_13_pointwise_2_Conv2d_2_3x3_s2_512`.
+Sources: tensorflow/models, `research/slim/nets/mobilenet_v1.py`,
+`research/object_detection/models/feature_map_generators.py`.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from ssd_jax.models.depthwise import DepthwiseConv
+
+# Channels and stride of the separable layers Conv2d_1 ... Conv2d_13.
+SEPARABLE = (
+    (64, 1),
+    *((128, 2), (128, 1)),
+    *((256, 2), (256, 1)),
+    *((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
+    *((1024, 2), (1024, 1)),
+)
+EXTRAS = (512, 256, 256, 128)
+MIN_DEPTH = 16  # `min_depth` of the published ssd_mobilenet_v1 configurations
+
+
+class Backbone(nn.Module):
+    """MobileNetV1-SSD: images [B, H, W, 3] -> 6 maps, fine to coarse.
+
+    Conv2d_11_pointwise (512 channels), Conv2d_13_pointwise (1024), and extra layers of 512, 256,
+    256, 128: 19, 10, 5, 3, 2, 1 at 300 x 300. `width` multiplies every number of channels, down
+    to 16. Convolutions have no bias, padding is TensorFlow's SAME, activations are ReLU6.
+    """
+
+    width: float = 1.0
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B H W 3"], train: bool
+    ) -> tuple[Float[Array, "B _ _ _"], ...]:
+        init = nn.initializers.truncated_normal(0.03)
+        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=init)
+        depthwise = functools.partial(DepthwiseConv, dtype=self.dtype, kernel_init=init)
+        norm = functools.partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9997,
+            epsilon=1e-3,
+            dtype=jnp.float32,
+            axis_name=self.axis_name,
+        )
+
+        def layer(x, convolution):
+            x = convolution(x).astype(jnp.float32)
+            x = norm(name=f"{convolution.name}_BatchNorm")(x)
+            return nn.relu6(x).astype(self.dtype)
+
+        def depth(channels):
+            return max(int(channels * self.width), MIN_DEPTH)
+
+        x = layer(images, conv(depth(32), (3, 3), 2, name="Conv2d_0"))
+        maps = []
+        for i, (channels, stride) in enumerate(SEPARABLE, start=1):
+            x = layer(x, depthwise(stride=stride, name=f"Conv2d_{i}_depthwise"))
+            x = layer(x, conv(depth(channels), (1, 1), name=f"Conv2d_{i}_pointwise"))
+            if i in (11, 13):
+                maps.append(x)
+        for i, channels in enumerate(EXTRAS, start=2):
+            half, full = depth(channels // 2), depth(channels)
+            name = f"Conv2d_13_pointwise_1_Conv2d_{i}_1x1_{half}"
+            x = layer(x, conv(half, (1, 1), name=name))
+            name = f"Conv2d_13_pointwise_2_Conv2d_{i}_3x3_s2_{full}"
+            x = layer(x, conv(full, (3, 3), 2, name=name))
+            maps.append(x)
+        return tuple(maps)

@@ -1,0 +1,104 @@
+"""The detector's network: images -> (logits, offsets), and how a config names its backbone."""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32
+from ml_collections import ConfigDict
+
+from ssd_jax import models
+from ssd_jax.errors import ConfigError
+from ssd_jax.models.heads import Heads
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class SSD(nn.Module):
+    """Normalized images [B, H, W, 3] -> logits [B, A, C] and offsets [B, A, 4], both float32.
+
+    `backbone` maps (images, train) to a tuple of feature maps, fine to coarse. Class 0 is the
+    background; offsets are encoded against the priors (`boxes.encode`).
+    """
+
+    backbone: nn.Module
+    priors_per_cell: tuple[int, ...]
+    num_classes: int
+    head_kernel: int = 3
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B H W 3"], train: bool
+    ) -> tuple[Float32[Array, "B A {self.num_classes}"], Float32[Array, "B A 4"]]:
+        heads = Heads(
+            self.priors_per_cell, self.num_classes, self.head_kernel, self.dtype, name="heads"
+        )
+        return heads(self.backbone(images, train))
+
+
+def build(
+    model: ConfigDict,
+    num_classes: int,
+    priors_per_cell: tuple[int, ...],
+    axis_name: str | None = None,
+) -> SSD:
+    """The network that `config.model` describes.
+
+    Args:
+        model: `name` (a file of `ssd_jax/models` with a `Backbone`), `backbone` (its fields),
+            `head_kernel` (1 or 3) and `dtype` ("float32" or "bfloat16").
+        num_classes: C, the background included.
+        priors_per_cell: boxes at each position of each feature map, fine to coarse.
+        axis_name: mapped axis over which batch norm averages; None for a single program.
+
+    Raises:
+        ConfigError: unknown name, field of the backbone, or dtype.
+    """
+    backbone = _backbone(model, axis_name)
+    return SSD(backbone, tuple(priors_per_cell), num_classes, model.head_kernel, backbone.dtype)
+
+
+def feature_sizes(model: ConfigDict, image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Height and width of each feature map for images of `image_size` (H, W), without computing.
+
+    Raises:
+        ConfigError: as `build`, or a feature map that vanishes because the images are too small.
+    """
+    init = functools.partial(_backbone(model, None).init_with_output, train=False)
+    images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+    maps, _ = jax.eval_shape(init, jax.random.key(0), images)
+    sizes = tuple((x.shape[1], x.shape[2]) for x in maps)
+    if min(min(size) for size in sizes) < 1:
+        raise ConfigError(
+            f"images of {image_size[0]} x {image_size[1]} are too small for model.name "
+            f"{model.name!r}: its feature maps would be {sizes}; raise the image size"
+        )
+    return sizes
+
+
+def _backbone(model: ConfigDict, axis_name: str | None) -> nn.Module:
+    """The backbone that `config.model` names, with its fields checked."""
+    modules = [
+        importlib.import_module(f"{models.__name__}.{info.name}")
+        for info in pkgutil.iter_modules(models.__path__)
+    ]
+    known = {m.__name__.split(".")[-1]: m.Backbone for m in modules if hasattr(m, "Backbone")}
+    if model.name not in known:
+        raise ConfigError(f"model.name is {model.name!r}: choose one of {', '.join(known)}")
+    if model.dtype not in DTYPES:
+        raise ConfigError(f"model.dtype is {model.dtype!r}: choose one of {', '.join(DTYPES)}")
+    backbone = known[model.name]
+    given_by_build = {"dtype", "axis_name", "parent", "name"}
+    fields = {field.name for field in dataclasses.fields(backbone)} - given_by_build
+    if unknown := sorted(set(model.backbone) - fields):
+        raise ConfigError(
+            f"model.backbone has {', '.join(unknown)}, which {model.name} does not know: "
+            f"its fields are {', '.join(sorted(fields))}"
+        )
+    return backbone(**model.backbone, dtype=DTYPES[model.dtype], axis_name=axis_name)

@@ -1,0 +1,89 @@
+"""VGG16 with the extra layers of SSD, layer for layer as in the authors' Caffe code.
+
+Layers carry Caffe's names (`conv1_1` ... `fc7`, `conv6_1` ..., `conv4_3_norm`), so that weights
+load by key. Source: weiliu89/caffe, branch ssd, `examples/ssd/ssd_pascal.py` and
+`python/caffe/model_libs.py`.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from ssd_jax.errors import ConfigError
+
+# Convolutions and channels of VGG16's stages conv1 ... conv5.
+STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+# Extra layers conv6 ...: (channels of the 1x1, channels, kernel, stride, padding).
+EXTRAS = {
+    300: ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 1, 0), (128, 256, 3, 1, 0)),
+    512: ((256, 512, 3, 2, 1), *[(128, 256, 3, 2, 1)] * 3, (128, 256, 4, 1, 1)),
+}
+
+
+class L2Norm(nn.Module):
+    """Divide each position by its norm over channels, then scale each channel (ParseNet).
+
+    [B, H, W, N] -> [B, H, W, N], computed in float32 and returned in the dtype of `x`.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W N"]) -> Float[Array, "B H W N"]:
+        scale = self.param("scale", nn.initializers.constant(20.0), x.shape[-1:], jnp.float32)
+        y = x.astype(jnp.float32)
+        y *= lax.rsqrt(jnp.sum(jnp.square(y), axis=-1, keepdims=True) + 1e-10)
+        return (y * scale[None, None, None]).astype(x.dtype)
+
+
+class Backbone(nn.Module):
+    """VGG16-reduced: images [B, H, W, 3] -> 6 maps (`input_size` 300) or 7 (512), fine to coarse.
+
+    conv4_3 (L2-normalized, 512 channels), fc7 (1024), conv6_2 (512), and conv7_2 ... (256):
+    38, 19, 10, 5, 3, 1 at 300 x 300 and 64, 32, 16, 8, 4, 2, 1 at 512 x 512. `input_size` picks
+    the extra layers; the images may have another size, as long as no map vanishes.
+    The network has no batch norm, so `axis_name` and `train` change nothing.
+    """
+
+    input_size: int = 300
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B H W 3"], train: bool
+    ) -> tuple[Float[Array, "B _ _ _"], ...]:
+        if self.input_size not in EXTRAS:
+            raise ConfigError(
+                f"model.backbone.input_size is {self.input_size}: vgg is defined for "
+                f"{' and '.join(map(str, EXTRAS))}"
+            )
+        # Caffe's "xavier" has variance 1 / fan_in, which JAX calls lecun.
+        conv = functools.partial(
+            nn.Conv, dtype=self.dtype, kernel_init=nn.initializers.lecun_uniform()
+        )
+        # SAME with window and stride 2 is Caffe's ceil mode: 75 -> 38.
+        halve = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2), padding="SAME")
+
+        x = images
+        for stage, (depth, channels) in enumerate(STAGES, start=1):
+            for i in range(1, depth + 1):
+                x = nn.relu(conv(channels, (3, 3), name=f"conv{stage}_{i}")(x))
+            if stage == 4:
+                maps = [L2Norm(name="conv4_3_norm")(x)]
+            if stage < 5:
+                x = halve(x)
+        x = nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME")  # pool5
+        x = nn.relu(conv(1024, (3, 3), padding=6, kernel_dilation=6, name="fc6")(x))
+        x = nn.relu(conv(1024, (1, 1), name="fc7")(x))
+        maps.append(x)
+
+        extras = EXTRAS[self.input_size]
+        for stage, (squeeze, channels, kernel, stride, padding) in enumerate(extras, start=6):
+            x = nn.relu(conv(squeeze, (1, 1), name=f"conv{stage}_1")(x))
+            grow = conv(channels, (kernel, kernel), stride, padding=padding, name=f"conv{stage}_2")
+            x = nn.relu(grow(x))
+            maps.append(x)
+        return tuple(maps)

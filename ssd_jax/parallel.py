@@ -1,0 +1,134 @@
+"""Devices: the only file that knows how many there are and how work is spread over them.
+
+Two ways with the same five verbs: `Pmap` (one program a device, collectives by axis name) and
+`Jit` (one program for all, the batch sharded, XLA places the collectives). A step is written
+once, as a plain function with an optional axis name.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from ssd_jax.errors import ConfigError
+
+Tree = Any
+
+
+class Pmap:
+    """`jax.pmap` over the local devices of every process; the state is stacked per device."""
+
+    axis_name = "batch"
+
+    def __init__(self, devices: list[jax.Device] | None = None):
+        self.devices = devices or jax.local_devices()
+
+    def compile(self, step: Callable) -> Callable:
+        """A step (state, batch) -> (state, metrics); the state's memory is reused."""
+        return jax.pmap(step, self.axis_name, devices=self.devices, donate_argnums=0)
+
+    def compile_predict(self, predict: Callable) -> Callable:
+        """A function (variables, images) -> tree of [B, …]."""
+        return jax.pmap(predict, self.axis_name, devices=self.devices)
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Host or single-device arrays -> a copy on each device."""
+        mesh = _mesh(self.devices, self.axis_name)
+        sharding = NamedSharding(mesh, PartitionSpec(self.axis_name))
+        count = len(self.devices)
+
+        def spread(leaf):
+            leaf = np.asarray(leaf)
+            return jax.device_put(np.broadcast_to(leaf, (count, *leaf.shape)), sharding)
+
+        return jax.tree.map(spread, tree)
+
+    def unreplicate(self, tree: Tree) -> Tree:
+        """The first device's copy, on that device (`leaf[0]` would gather from all)."""
+        return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data[0], tree)
+
+    def shard(self, batch: dict) -> dict:
+        """This process's rows of a batch [b, …] -> [devices, b / devices, …]."""
+        count = len(self.devices)
+        return {name: rows.reshape(count, -1, *rows.shape[1:]) for name, rows in batch.items()}
+
+    def rows(self, tree: Tree) -> Tree:
+        """This process's rows [b, …] of a result, as NumPy."""
+        return jax.tree.map(lambda leaf: np.concatenate(_local(leaf, rank_kept=True)), tree)
+
+    def scalar(self, value: jax.Array) -> float:
+        """A number that is the same on every device."""
+        return float(value.addressable_shards[0].data[0])
+
+
+class Jit:
+    """`jax.jit` with the batch sharded over all devices and the state replicated."""
+
+    axis_name = None
+
+    def __init__(self, devices: list[jax.Device] | None = None):
+        self.devices = devices or jax.local_devices()
+        mesh = _mesh(self.devices, "batch")
+        self._replicated = NamedSharding(mesh, PartitionSpec())
+        self._sharded = NamedSharding(mesh, PartitionSpec("batch"))
+
+    def compile(self, step: Callable) -> Callable:
+        """A step (state, batch) -> (state, metrics); the state's memory is reused."""
+        return jax.jit(step, donate_argnums=0, out_shardings=(self._replicated, None))
+
+    def compile_predict(self, predict: Callable) -> Callable:
+        """A function (variables, images) -> tree of [B, …]."""
+        return jax.jit(predict, out_shardings=self._sharded)
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Host or single-device arrays -> a copy on each device."""
+        # A fresh copy: a donated buffer must not be somebody else's too.
+        return jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), self._replicated), tree)
+
+    def unreplicate(self, tree: Tree) -> Tree:
+        """The first device's copy."""
+        return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
+
+    def shard(self, batch: dict) -> dict:
+        """This process's rows of a batch [b, …], spread over the devices."""
+        return {name: jax.device_put(rows, self._sharded) for name, rows in batch.items()}
+
+    def rows(self, tree: Tree) -> Tree:
+        """This process's rows [b, …] of a result, as NumPy."""
+        return jax.tree.map(lambda leaf: np.concatenate(_local(leaf)), tree)
+
+    def scalar(self, value: jax.Array) -> float:
+        """A number that is the same on every device."""
+        return float(value.addressable_shards[0].data)
+
+
+Runner = Pmap | Jit
+
+
+def make(name: str, batch_size: int) -> Runner:
+    """The runner that `config.parallel` names, on all local devices.
+
+    Raises ConfigError for an unknown name or a batch that the devices cannot share evenly.
+    """
+    runners = {"pmap": Pmap, "jit": Jit}
+    if name not in runners:
+        raise ConfigError(f"config.parallel={name!r}: one of {sorted(runners)}")
+    count = jax.local_device_count()
+    if batch_size % count:
+        raise ConfigError(
+            f"config.batch_size={batch_size} does not divide over {count} devices; "
+            f"try {max(batch_size // count, 1) * count}"
+        )
+    return runners[name]()
+
+
+def _mesh(devices: list[jax.Device], axis_name: str) -> jax.sharding.Mesh:
+    return jax.make_mesh((len(devices),), (axis_name,), (AxisType.Auto,), devices=devices)
+
+
+def _local(leaf: jax.Array, rank_kept: bool = False) -> list[np.ndarray]:
+    """Shards of this process in the order of rows; of pmap's [1, b, …] the [b, …]."""
+    shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return [np.asarray(shard.data)[0] if rank_kept else np.asarray(shard.data) for shard in shards]

@@ -1,0 +1,211 @@
+"""`python -m ssd_jax.predict --workdir=RUN --input=IMAGE|FOLDER|GLOB|VIDEO --output=DIR`.
+
+Writes annotated pictures (of a video, an annotated video) and `detections.json`, a list of COCO
+results. Works from the run folder alone.
+"""
+
+import glob
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from ssd_jax import augment, cli, decode, draw, evaluate, parallel, step, workdir
+from ssd_jax.errors import ConfigError, DataError, MachineError, SsdError
+from ssd_jax.metrics import coco
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+_INPUT = flags.DEFINE_string("input", None, "Picture, folder, glob or video.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
+_SCORE = flags.DEFINE_float("score_threshold", 0.5, "Detections from this score on.", 0.0, 1.0)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+_TABLE_LINES = 20
+
+
+class Picture(NamedTuple):
+    """One input: a file, or a frame of a video."""
+
+    image_id: int  # position in the sorted input
+    path: Path
+    frame: int | None
+    image: np.ndarray  # uint8 [H, W, 3] RGB
+
+
+class Predictor:
+    """A trained run, ready for pictures of any size."""
+
+    def __init__(self, folder: Path, which: str = "best"):
+        self.detector, variables, self.classes, self.step = evaluate.open_run(folder, which)
+        self._rows = self.detector.config.batch_size
+        self._runner = parallel.make(self.detector.config.parallel, self._rows)
+        self._variables = self._runner.replicate(variables)
+        self._predict = self._runner.compile_predict(partial(step.predict, self.detector))
+
+    def __call__(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, dict]]:
+        """Each picture with its detections: boxes [K, 4] normalized, scores [K], labels [K]."""
+        pictures = iter(pictures)
+        while batch := list(islice(pictures, self._rows)):
+            images = np.stack([self._resized(picture.image) for picture in batch])
+            images = np.pad(images, ((0, self._rows - len(batch)), (0, 0), (0, 0), (0, 0)))
+            images = self._runner.shard({"image": images})["image"]
+            found = self._runner.rows(self._predict(self._variables, images))._asdict()
+            for row, picture in enumerate(batch):
+                yield picture, {name: values[row] for name, values in found.items()}
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        config = self.detector.config
+        return augment.warp(image, augment.WHOLE, config.image_size, tuple(config.model.mean))
+
+
+def predict_files(
+    folder: Path, pattern: str, output: Path, score_threshold: float, which: str = "best"
+) -> list[dict]:
+    """Detect in everything that `pattern` names, write pictures and JSON, return the results.
+
+    A picture that cannot be read is left out and reported at the end with DataError, after the
+    others are done.
+    """
+    paths = find_inputs(pattern)
+    predictor = Predictor(folder, which)
+    refused: list[SsdError] = []
+    results, table = [], []
+    with _Pictures(output, predictor.classes) as writer:
+        pictures = tqdm(_read(paths, refused), desc="pictures", unit="", disable=None)
+        for picture, found in predictor(pictures):
+            sure = (found["scores"] >= score_threshold) & (found["labels"] > 0)
+            found = {name: values[sure] for name, values in found.items()}
+            results += _results(picture, found, predictor.classes)
+            table.append(_line(picture, found, predictor.classes))
+            writer.write(picture, found)
+    workdir.write_json(output / "detections.json", results)
+    _say(table, results, output)
+    if refused:
+        raise DataError("\n".join(str(error) for error in refused))
+    return results
+
+
+def find_inputs(pattern: str) -> list[Path]:
+    """The sorted files that a path, a folder or a glob names. Raises DataError for none."""
+    path = Path(pattern)
+    if path.is_dir():
+        found = [each for each in path.iterdir() if each.suffix.lower() in _PICTURES]
+    elif path.exists():
+        found = [path]
+    else:
+        found = [Path(each) for each in glob.glob(pattern, recursive=True)]
+    if not found:
+        raise DataError(f"--input={pattern}: no such file or folder of pictures")
+    return sorted(each for each in found if each.is_file())
+
+
+def _read(paths: list[Path], refused: list[SsdError]) -> Iterator[Picture]:
+    for image_id, path in enumerate(paths):
+        if path.suffix.lower() in _VIDEOS:
+            yield from _frames(image_id, path)
+            continue
+        try:
+            decode.size(path)  # refuses what would not fit into memory
+            yield Picture(image_id, path, None, decode.read(path))
+        except DataError as error:
+            refused.append(error)
+
+
+def _frames(image_id: int, path: Path) -> Iterator[Picture]:
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise DataError(f"{path}: not a video that OpenCV reads")
+    frame = 0
+    while (read := capture.read())[0]:
+        yield Picture(image_id, path, frame, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
+        frame += 1
+    capture.release()
+
+
+class _Pictures:
+    """Writes annotated pictures into a folder; frames of a video into one video."""
+
+    def __init__(self, folder: Path, classes: tuple[str, ...]):
+        self._folder, self._classes = folder, classes
+        self._video: tuple[Path, cv2.VideoWriter] | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineError(f"cannot write to {folder}: {error.strerror}") from error
+
+    def __enter__(self) -> "_Pictures":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._video:
+            self._video[1].release()
+
+    def write(self, picture: Picture, found: dict) -> None:
+        drawn = draw.draw_boxes(
+            picture.image, found["boxes"], found["labels"], self._classes, scores=found["scores"]
+        )
+        if picture.frame is None:
+            name = f"{picture.image_id:05d}_{picture.path.stem}.jpg"
+            draw.save(self._folder / name, drawn)
+        else:
+            self._writer(picture).write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+
+    def _writer(self, picture: Picture) -> cv2.VideoWriter:
+        if self._video is None or self._video[0] != picture.path:
+            if self._video:
+                self._video[1].release()
+            target = self._folder / f"{picture.image_id:05d}_{picture.path.stem}.mp4"
+            rate = cv2.VideoCapture(str(picture.path)).get(cv2.CAP_PROP_FPS) or 25.0
+            height, width = picture.image.shape[:2]
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._video = picture.path, cv2.VideoWriter(str(target), code, rate, (width, height))
+        return self._video[1]
+
+
+def _results(picture: Picture, found: dict, classes: tuple[str, ...]) -> list[dict]:
+    """COCO results with the names that a reader wants beside the numbers."""
+    results = coco.to_results(
+        [found], [picture.image_id], range(1, len(classes) + 1), [picture.image.shape[:2]]
+    )
+    frame = {} if picture.frame is None else {"frame": picture.frame}
+    for result in results:
+        result["file_name"] = picture.path.name
+        result["category_name"] = classes[result["category_id"] - 1]
+        result.update(frame)
+    return results
+
+
+def _line(picture: Picture, found: dict, classes: tuple[str, ...]) -> str:
+    counts = np.bincount(found["labels"], minlength=len(classes) + 1)[1:]
+    what = ", ".join(f"{count} {name}" for name, count in zip(classes, counts) if count)
+    name = picture.path.name + ("" if picture.frame is None else f" frame {picture.frame}")
+    return f"{name:40s} {what or '-'}"
+
+
+def _say(table: list[str], results: list[dict], output: Path) -> None:
+    for line in table[:_TABLE_LINES]:
+        print(line)
+    if len(table) > _TABLE_LINES:
+        print(f"… and {len(table) - _TABLE_LINES} more")
+    print(f"{len(results)} detections in {len(table)} pictures: {output / 'detections.json'}")
+
+
+def main() -> None:
+    """The command."""
+    if not _INPUT.value:
+        raise ConfigError("--input is empty")
+    predict_files(
+        Path(_WORKDIR.value), _INPUT.value, Path(_OUTPUT.value), _SCORE.value, _CHECKPOINT.value
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

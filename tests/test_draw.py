@@ -1,0 +1,202 @@
+"""Pictures: which pixels change, odd sizes and names, and files that cannot be written."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from ssd_jax import draw
+from ssd_jax.errors import MachineError
+
+ORANGE, BLUE = (230, 159, 0), (86, 180, 233)
+GRAY = (128, 128, 128)
+
+
+def black(height=120, width=160):
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def drawn(boxes, labels, image=None, classes=("cat", "dog"), **options):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    image = black() if image is None else image
+    return draw.draw_boxes(image, boxes, np.array(labels, np.int32), classes, **options)
+
+
+def touched(picture):
+    """First and last row and column that are not black: (top, bottom, left, right)."""
+    rows, columns = picture.any(axis=(1, 2)).nonzero()[0], picture.any(axis=(0, 2)).nonzero()[0]
+    return rows[0], rows[-1], columns[0], columns[-1]
+
+
+def test_box_is_drawn_on_its_own_pixels_and_the_input_stays():
+    image = black()
+    picture = drawn([[0.25, 0.5, 0.75, 0.75]], [1], image, ("",), ignore=np.array([True]))
+    # Columns 40 … 119 of 160 and rows 60 … 89 of 120.
+    assert touched(picture) == (60, 89, 40, 119)
+    assert not picture[61:89, 41:119].any()
+    assert tuple(picture[60, 80]) == tuple(picture[75, 40]) == tuple(picture[75, 119]) == GRAY
+    assert not image.any()
+
+
+def test_label_has_a_plate_in_the_color_of_the_class():
+    picture = drawn([[0.25, 0.5, 0.75, 0.75], [0.5, 0.8, 0.9, 0.95]], [1, 2])
+    assert tuple(picture[75, 40]) == ORANGE and tuple(picture[105, 80]) == BLUE
+    top, _, left, _ = touched(drawn([[0.25, 0.5, 0.75, 0.75]], [1]))
+    plate = picture[top:60, 40:60]
+    assert left == 40 and top < 55
+    assert (plate == ORANGE).all(axis=-1).sum() > 30  # the ground
+    assert (plate.max(axis=-1) < 60).sum() > 5  # dark letters on it
+
+
+def test_score_makes_the_label_longer():
+    def plate_width(**options):
+        picture = drawn([[0.1, 0.9, 0.15, 0.95]], [1], **options)
+        return touched(picture)[3]
+
+    assert plate_width(scores=np.array([0.5], np.float32)) > plate_width() + 10
+
+
+def test_ignored_truth_is_thin_gray_and_nameless():
+    box = [[0.25, 0.25, 0.75, 0.75]]
+    big = black(960, 960)
+    thick = drawn(box, [1], big)
+    thin = drawn(box, [1], big, ignore=np.array([True]))
+    unlabeled = drawn(box, [-1], big)
+    np.testing.assert_array_equal(thin, unlabeled)
+    assert touched(thin) == (240, 719, 240, 719)
+    assert (thin[480] > 0).any(axis=-1).sum() == 2
+    assert (thick[480] > 0).any(axis=-1).sum() >= 8
+    assert set(map(tuple, thin[thin.any(axis=-1)])) == {GRAY}
+
+
+def test_first_box_is_on_top():
+    box = [0.25, 0.5, 0.75, 0.75]
+    assert tuple(drawn([box, box], [2, 1])[75, 40]) == BLUE
+
+
+@pytest.mark.parametrize(
+    "boxes, labels",
+    [
+        ([], []),
+        ([[0.1, 0.1, 0.9, 0.9]], [0]),
+        ([[1.2, 0.1, 1.9, 0.9], [-0.9, 0.1, -0.1, 0.9]], [1, 1]),
+        ([[0.1, -1e30, 0.9, -1e20], [0.1, 1.0, 0.9, 1e30]], [1, 1]),
+    ],
+)
+def test_nothing_to_draw(boxes, labels):
+    assert not drawn(boxes, labels).any()
+
+
+def test_box_across_the_border_has_only_its_edges_inside():
+    picture = drawn([[0.5, 0.5, 1e9, 1e9]], [1], ignore=np.array([True]))
+    assert touched(picture) == (60, 119, 80, 159)
+    assert not picture[61:, 81:].any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (13, 17), (37, 500)])
+def test_small_images(size):
+    boxes = [[0, 0, 1, 1], [0.5, 0.5, 0.5, 0.5]]
+    scores = np.array([0.9, 0.8], np.float32)
+    picture = drawn(boxes, [1, 2], black(*size), ("x" * 60, "dog"), scores=scores)
+    assert picture.shape == (*size, 3) and picture.any()
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0.9, 0), (0, 0.9), (0.9, 0.9), (-0.3, 0.5)])
+def test_text_is_kept_inside_the_image(corner):
+    """The whole plate is there, wherever the box is."""
+    x, y = corner
+
+    def plate(x, y, height, width):
+        picture = drawn([[x, y, x + 0.1, y + 0.1]], [1], black(height, width), ("bird",))
+        return (picture == ORANGE).all(axis=-1).sum()
+
+    # In the middle of a larger canvas with the same font, nothing is cut.
+    assert plate(x, y, 120, 160) >= 0.75 * plate(0.5, 0.5, 120, 160)
+
+
+def test_names_beyond_ascii():
+    def same(name, plain):
+        box = [[0.1, 0.5, 0.9, 0.9]]
+        a, b = drawn(box, [1], classes=(name,)), drawn(box, [1], classes=(plain,))
+        return np.array_equal(a, b)
+
+    assert same("Épervier", "Epervier")
+    assert same("猫", "?")
+    assert same("a\nb", "a?b")
+    assert not same("cat", "dog")
+
+
+def test_colors_repeat_after_seven():
+    box = [[0.25, 0.5, 0.75, 0.75]]
+    classes = ("a",) * 8
+    colors = [tuple(drawn(box, [label], classes=classes)[75, 40]) for label in range(1, 9)]
+    assert len(set(colors[:7])) == 7 and colors[7] == colors[0]
+
+
+def test_view_that_is_not_contiguous():
+    image = np.full((60, 80, 3), 7, np.uint8)[::-1, ::-1, ::-1]
+    picture = drawn([[0.25, 0.5, 0.75, 0.75]], [1], image)
+    assert (image == 7).all() and (picture != 7).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_box_that_is_not_finite_is_refused(bad):
+    with pytest.raises(ValueError, match="not finite"):
+        drawn([[0, 0, bad, 1]], [1])
+
+
+def filled(height, width, value):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_grid_by_hand():
+    picture = draw.grid([filled(2, 3, value) for value in (10, 20, 30)], 2, pad=1)
+    assert picture.shape == (7, 9, 3)
+    expected = np.full((7, 9), 255)
+    expected[1:3, 1:4], expected[1:3, 5:8], expected[4:6, 1:4] = 10, 20, 30
+    np.testing.assert_array_equal(picture[..., 0], expected)
+
+
+def test_grid_fits_and_centers_other_sizes():
+    picture = draw.grid([filled(10, 20, 10), filled(5, 5, 20), filled(1, 20, 30)], 3, pad=0)
+    assert picture.shape == (10, 60, 3)
+    row = picture[5, :, 0]
+    assert (row[:20] == 10).all() and (row[25:35] == 20).all()
+    assert (row[20:25] == 255).all() and (row[35:40] == 255).all()
+    assert (picture[:, 50, 0] == 30).sum() == 1
+
+
+def test_grid_of_fewer_images_than_columns_and_of_none():
+    assert draw.grid([filled(2, 3, 10)], 4, pad=0).shape == (2, 3, 3)
+    with pytest.raises(ValueError, match="at least one"):
+        draw.grid([], 2)
+
+
+def test_save_png_keeps_every_pixel_and_leaves_nothing_else(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    path = tmp_path / "new" / "图 é.png"
+    draw.save_png(path, black())
+    draw.save_png(path, image)
+    read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(read[..., ::-1], image)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_save_png_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(MachineError, match="cannot write the picture"):
+        draw.save_png(tmp_path / "file" / "a.png", black())
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(MachineError, match=r"folder\.png"):
+        draw.save_png(tmp_path / "folder.png", black())
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
+
+
+def test_real_photograph(real_data):
+    path = real_data / "bccd" / "JPEGImages" / "BloodImage_00000.jpg"
+    image = cv2.imread(str(path))[..., ::-1]
+    picture = drawn([[0.4, 0.4, 0.8, 0.8]], [1], image, scores=np.array([0.93], np.float32))
+    changed = (picture != image).any(axis=-1)
+    assert 0.005 < changed.mean() < 0.03
+    assert not changed[:150].any()
