@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from ssd_jax.errors import MachineError
 
 Image = UInt8[np.ndarray, "H W 3"]
+AnyImage = UInt8[np.ndarray, "_ _ 3"]
 
 # The palette of Okabe and Ito, told apart with any kind of color vision; black is left out.
 _COLORS = (
@@ -58,7 +59,7 @@ def draw_boxes(
     return canvas
 
 
-def grid(images: Sequence[Image], columns: int, pad: int = 4) -> Image:
+def grid(images: Sequence[AnyImage], columns: int, pad: int = 4) -> Image:
     """The images row by row on white, each scaled to fit its cell; cells are equal.
 
     A cell has the greatest height and the greatest width of the images, and `pad` pixels lie
@@ -156,7 +157,7 @@ def _stroke(scale: float) -> int:
     return max(1, round(1.5 * scale))
 
 
-def _fit(image: Image, height: int, width: int) -> Image:
+def _fit(image: AnyImage, height: int, width: int) -> AnyImage:
     """The image, scaled to the largest size that fits, its aspect kept."""
     scale = min(height / image.shape[0], width / image.shape[1])
     if scale == 1:

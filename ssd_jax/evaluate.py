@@ -75,9 +75,7 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
     return scores
 
 
-def open_run(
-    folder: Path, which: str = "best"
-) -> tuple[step.Detector, dict, tuple[str, ...], int]:
+def open_run(folder: Path, which: str = "best") -> tuple[step.Detector, dict, tuple[str, ...], int]:
     """Detector, variables, class names and step of a checkpoint: "best", "latest" or a step.
 
     Needs the run folder alone; the priors are those that were saved with it.

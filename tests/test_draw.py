@@ -23,10 +23,19 @@ def drawn(boxes, labels, image=None, classes=("cat", "dog"), **options):
     return draw.draw_boxes(image, boxes, np.array(labels, np.int32), classes, **options)
 
 
+def lit(picture):
+    """Pixels [H, W] brighter than the faint halo of an antialiased line on black."""
+    return picture.max(axis=-1) > 60
+
+
 def touched(picture):
-    """First and last row and column that are not black: (top, bottom, left, right)."""
-    rows, columns = picture.any(axis=(1, 2)).nonzero()[0], picture.any(axis=(0, 2)).nonzero()[0]
-    return rows[0], rows[-1], columns[0], columns[-1]
+    """First and last row and column that are lit: (top, bottom, left, right)."""
+    rows, columns = lit(picture).any(axis=1).nonzero()[0], lit(picture).any(axis=0).nonzero()[0]
+    return tuple(int(i) for i in (rows[0], rows[-1], columns[0], columns[-1]))
+
+
+def near(pixel, color):
+    return np.abs(pixel.astype(int) - color).max() <= 25
 
 
 def test_box_is_drawn_on_its_own_pixels_and_the_input_stays():
@@ -34,14 +43,14 @@ def test_box_is_drawn_on_its_own_pixels_and_the_input_stays():
     picture = drawn([[0.25, 0.5, 0.75, 0.75]], [1], image, ("",), ignore=np.array([True]))
     # Columns 40 … 119 of 160 and rows 60 … 89 of 120.
     assert touched(picture) == (60, 89, 40, 119)
-    assert not picture[61:89, 41:119].any()
-    assert tuple(picture[60, 80]) == tuple(picture[75, 40]) == tuple(picture[75, 119]) == GRAY
+    assert not picture[62:88, 42:118].any()
+    assert all(near(picture[at], GRAY) for at in ((60, 80), (89, 80), (75, 40), (75, 119)))
     assert not image.any()
 
 
 def test_label_has_a_plate_in_the_color_of_the_class():
     picture = drawn([[0.25, 0.5, 0.75, 0.75], [0.5, 0.8, 0.9, 0.95]], [1, 2])
-    assert tuple(picture[75, 40]) == ORANGE and tuple(picture[105, 80]) == BLUE
+    assert near(picture[75, 40], ORANGE) and near(picture[105, 80], BLUE)
     top, _, left, _ = touched(drawn([[0.25, 0.5, 0.75, 0.75]], [1]))
     plate = picture[top:60, 40:60]
     assert left == 40 and top < 55
@@ -65,14 +74,14 @@ def test_ignored_truth_is_thin_gray_and_nameless():
     unlabeled = drawn(box, [-1], big)
     np.testing.assert_array_equal(thin, unlabeled)
     assert touched(thin) == (240, 719, 240, 719)
-    assert (thin[480] > 0).any(axis=-1).sum() == 2
-    assert (thick[480] > 0).any(axis=-1).sum() >= 8
-    assert set(map(tuple, thin[thin.any(axis=-1)])) == {GRAY}
+    assert lit(thin)[480].sum() == 2
+    assert lit(thick)[480].sum() >= 8
+    assert (thin == thin[..., :1]).all()
 
 
 def test_first_box_is_on_top():
     box = [0.25, 0.5, 0.75, 0.75]
-    assert tuple(drawn([box, box], [2, 1])[75, 40]) == BLUE
+    assert near(drawn([box, box], [2, 1])[75, 40], BLUE)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +100,7 @@ def test_nothing_to_draw(boxes, labels):
 def test_box_across_the_border_has_only_its_edges_inside():
     picture = drawn([[0.5, 0.5, 1e9, 1e9]], [1], ignore=np.array([True]))
     assert touched(picture) == (60, 119, 80, 159)
-    assert not picture[61:, 81:].any()
+    assert not picture[62:, 82:].any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (13, 17), (37, 500)])
@@ -102,17 +111,16 @@ def test_small_images(size):
     assert picture.shape == (*size, 3) and picture.any()
 
 
-@pytest.mark.parametrize("corner", [(0, 0), (0.9, 0), (0, 0.9), (0.9, 0.9), (-0.3, 0.5)])
+@pytest.mark.parametrize("corner", [(0, 0), (0.9, 0), (0, 0.9), (0.9, 0.9), (-0.05, 0.5)])
 def test_text_is_kept_inside_the_image(corner):
-    """The whole plate is there, wherever the box is."""
-    x, y = corner
+    def plate(x, y):
+        """Pixels of the plate and the dark letters on it; lines are never of the full color."""
+        picture = drawn([[x, y, x + 0.1, y + 0.1]], [1], classes=("bird",))
+        ground = (picture == ORANGE).all(axis=-1)
+        rows, columns = ground.any(axis=1).nonzero()[0], ground.any(axis=0).nonzero()[0]
+        return ground.sum(), rows[-1] - rows[0], columns[-1] - columns[0]
 
-    def plate(x, y, height, width):
-        picture = drawn([[x, y, x + 0.1, y + 0.1]], [1], black(height, width), ("bird",))
-        return (picture == ORANGE).all(axis=-1).sum()
-
-    # In the middle of a larger canvas with the same font, nothing is cut.
-    assert plate(x, y, 120, 160) >= 0.75 * plate(0.5, 0.5, 120, 160)
+    assert plate(*corner) == plate(0.5, 0.5)  # where nothing is near
 
 
 def test_names_beyond_ascii():

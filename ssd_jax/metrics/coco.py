@@ -152,8 +152,7 @@ def _index(ground_truth: dict, rows: Iterable[dict]) -> COCO:
 
 def _check_finite(kind: str, rows: list[dict], names: tuple[str, ...]) -> None:
     for name in names:
-        values = np.array([row[name] for row in rows], float).reshape(len(rows), -1)
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        bad = np.nonzero(~np.isfinite(np.array([row[name] for row in rows], float)))[0]
         if bad.size:
             image_id = rows[bad[0]]["image_id"]
             raise ValueError(

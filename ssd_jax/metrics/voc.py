@@ -55,11 +55,13 @@ def average_precision(
     """Average precision of a curve in order of descending score; 0 if it is empty.
 
     VOC2007 averages the best precision at recalls of at least 0, 0.1 … 1; VOC2010 and later take
-    the area under the best precision at any higher recall. The eleven points are i / 10 rounded
-    once, so that a recall of exactly 3 of 10 reaches 0.3 (3 * 0.1 is a little above it).
+    the area under the best precision at any higher recall. The eleven points are multiples of the
+    double 0.1, as in the Python ports of the devkit (`voc_eval.py` of py-faster-rcnn and its
+    descendants): three lie an ulp above 0.3, 0.6 and 0.7, which a recall of exactly 3, 6 or 7
+    tenths does not reach.
     """
     if eleven_point:
-        points = np.arange(11) / 10
+        points = np.arange(11) * 0.1
         best = [precision[recall >= point].max(initial=0.0) for point in points]
         return float(np.mean(best))
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
@@ -111,8 +113,7 @@ def flatten(
     columns["boxes"] = np.concatenate([np.zeros((0, 4)), *(rows["boxes"] for rows in per_image)])
     columns = {name: column[columns["labels"] != 0] for name, column in columns.items()}
     for name in ("boxes", *names):
-        values = columns[name].reshape(len(columns["image"]), -1)
-        _refuse(~np.isfinite(values).all(axis=1), columns["image"], f"{name} that are not finite")
+        _refuse(~np.isfinite(columns[name]), columns["image"], f"{name} that are not finite")
     labels = columns["labels"]
     _refuse((labels < 0) | (labels > classes), columns["image"], f"labels outside 0 … {classes}")
     size_xy = np.reshape(np.asarray(sizes, float), (-1, 2))[:, ::-1]  # [images, 2] as W, H
@@ -120,9 +121,10 @@ def flatten(
     return columns
 
 
-def _refuse(bad: Bool[np.ndarray, " R"], images: Int[np.ndarray, " R"], what: str) -> None:
-    if bad.any():
-        raise ValueError(f"image {images[bad.argmax()]} has {what}: it cannot be scored")
+def _refuse(bad: Bool[np.ndarray, "R *columns"], images: Int[np.ndarray, " R"], what: str) -> None:
+    rows = bad.nonzero()[0]
+    if rows.size:
+        raise ValueError(f"image {images[rows[0]]} has {what}: it cannot be scored")
 
 
 def _class_values(

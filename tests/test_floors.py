@@ -1,0 +1,109 @@
+"""Imports point downward, and what is impure stays in its one file."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "ssd_jax"
+FLOORS = (
+    {"errors", "boxes", "losses", "parallel"},
+    {"cli", "checkpoint", "logs", "draw", "decode", "config", "workdir", "optim", "priors",
+     "matching", "postprocess", "augment", "photometric"},
+    {"models", "data", "metrics"},
+    {"step"},
+    {"evaluate"},
+    {"predict", "train"},
+    {"main"},
+)  # fmt: skip
+ONLY = {
+    "orbax": {"checkpoint"},
+    "grain": {"data.loader"},
+    "pycocotools": {"metrics.coco"},
+    "tensorboardX": {"logs"},
+    "tqdm": {"logs", "evaluate", "predict"},
+    "matplotlib": set(),
+    "tensorflow": set(),
+    "tensorflow_datasets": set(),
+    "torch": set(),
+}
+DEVICE_WORDS = {"local_devices", "devices", "process_index", "process_count", "device_count",
+                "local_device_count", "pmap", "shard_map"}  # fmt: skip
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        yield name, ast.parse(path.read_text())
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+GRAPH = {
+    name: {
+        other.removeprefix("ssd_jax.") for other in imports(tree) if other.startswith("ssd_jax.")
+    }
+    for name, tree in modules()
+}
+
+
+def floor(name):
+    return next(i for i, names in enumerate(FLOORS) if name.split(".")[0] in names)
+
+
+def used(name):
+    """Modules of the package that `name` imports: `errors.DataError` is `errors`."""
+    for other in GRAPH[name]:
+        while other not in GRAPH:
+            other = other.rpartition(".")[0]
+        if other != name and not name.startswith(f"{other}."):
+            yield other
+
+
+@pytest.mark.parametrize("name", [name for name in GRAPH if name not in ("__init__",)])
+def test_imports_point_downward(name):
+    climbing = [other for other in used(name) if floor(other) > floor(name)]
+    assert not climbing
+
+
+def test_no_cycle():
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, " -> ".join([*path, name])
+        if name not in done:
+            path.append(name)
+            for other in used(name):
+                visit(other)
+            path.pop()
+            done.add(name)
+
+    for name in GRAPH:
+        visit(name)
+
+
+@pytest.mark.parametrize("library", ONLY)
+def test_who_imports_what(library):
+    users = {name for name, tree in modules() for other in imports(tree)
+             if other.split(".")[0] == library}  # fmt: skip
+    assert users <= ONLY[library]
+
+
+def test_devices_are_known_in_one_place():
+    for name, tree in modules():
+        words = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+                 and isinstance(node.value, ast.Name) and node.value.id == "jax"}  # fmt: skip
+        assert name == "parallel" or not words & DEVICE_WORDS, name
+
+
+def test_files_stay_small():
+    lines = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert max(lines.values()) <= 300
+    assert len(lines) <= 50 and sum(lines.values()) <= 6000
+    assert not [path for path in lines if "util" in path.name]
