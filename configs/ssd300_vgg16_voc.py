@@ -81,6 +81,7 @@ def get_config() -> ConfigDict:
     optim.learning_rate = 1e-3
     optim.momentum = 0.9
     optim.weight_decay = 5e-4  # of kernels only
+    optim.clip_norm = 0.0  # of the gradient; 0 leaves it as it is
     optim.schedule = "step"  # or cosine
     optim.decay_at = (2 / 3, 5 / 6)  # parts of `steps`
     optim.decay_rate = 0.1

@@ -30,8 +30,13 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 
 
 def make(config: ConfigDict, steps: int) -> optax.GradientTransformation:
-    """SGD with momentum and L2 decay, as the paper's section 3: decay enters the momentum."""
+    """SGD with momentum and L2 decay as in the paper's section 3: decay enters the momentum.
+
+    A positive `clip_norm` holds the norm of the gradient, all parameters together, below it.
+    """
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     return optax.chain(
+        clip,
         optax.add_decayed_weights(config.weight_decay, mask=decayed),
         optax.sgd(schedule(config, steps), momentum=config.momentum),
     )

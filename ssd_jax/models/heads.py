@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from ssd_jax.errors import ConfigError
+from ssd_jax.models.conv import Conv
 
 
 class Heads(nn.Module):
@@ -34,7 +35,7 @@ class Heads(nn.Module):
             )
         # As in VGG: Caffe's "xavier", variance 1 / fan_in.
         conv = functools.partial(
-            nn.Conv,
+            Conv,
             kernel_size=(self.kernel, self.kernel),
             dtype=self.dtype,
             kernel_init=nn.initializers.lecun_uniform(),

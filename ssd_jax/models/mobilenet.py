@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from ssd_jax.models.conv import Conv
 from ssd_jax.models.depthwise import DepthwiseConv
 
 # Channels and stride of the separable layers Conv2d_1 ... Conv2d_13.
@@ -45,7 +46,7 @@ class Backbone(nn.Module):
         self, images: Float[Array, "B H W 3"], train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
         init = nn.initializers.truncated_normal(0.03)
-        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=init)
+        conv = functools.partial(Conv, use_bias=False, dtype=self.dtype, kernel_init=init)
         depthwise = functools.partial(DepthwiseConv, dtype=self.dtype, kernel_init=init)
         norm = functools.partial(
             nn.BatchNorm,

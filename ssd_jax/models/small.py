@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from ssd_jax.models.conv import Conv
+
 
 class Backbone(nn.Module):
     """Images [B, H, W, 3] -> `levels` maps, fine to coarse, the first of side ceil(side / 8).
@@ -32,7 +34,7 @@ class Backbone(nn.Module):
     def __call__(
         self, images: Float[Array, "B H W 3"], train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        conv = functools.partial(nn.Conv, kernel_size=(3, 3), use_bias=False, dtype=self.dtype)
+        conv = functools.partial(Conv, kernel_size=(3, 3), use_bias=False, dtype=self.dtype)
         norm = functools.partial(
             nn.BatchNorm,
             use_running_average=not train,

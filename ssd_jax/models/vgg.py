@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ssd_jax.errors import ConfigError
+from ssd_jax.models.conv import Conv
 
 # Convolutions and channels of VGG16's stages conv1 ... conv5.
 STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -62,7 +63,7 @@ class Backbone(nn.Module):
             )
         # Caffe's "xavier" has variance 1 / fan_in, which JAX calls lecun.
         conv = functools.partial(
-            nn.Conv, dtype=self.dtype, kernel_init=nn.initializers.lecun_uniform()
+            Conv, dtype=self.dtype, kernel_init=nn.initializers.lecun_uniform()
         )
         # SAME with window and stride 2 is Caffe's ceil mode: 75 -> 38.
         halve = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2), padding="SAME")
