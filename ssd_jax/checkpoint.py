@@ -5,7 +5,6 @@ with the highest score). The series are separate folders, so that no retention r
 the best for a later one, and a score that is not a number is never best.
 """
 
-import logging
 import math
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ssd_jax.errors import CheckpointError, MachineError
+from ssd_jax.parallel import home
 
 State = Any
 _KEPT = {"latest": 2, "best": 1}
-logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class Checkpoints:
@@ -71,9 +70,8 @@ class Checkpoints:
         manager, step = self._find(which)
         manager.wait_until_finished()
         place = manager.directory / str(step)
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home()), like
         )
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         try:

@@ -1,5 +1,6 @@
 """Command lines: absl's `app.run` with this project's exit codes and one-line messages."""
 
+import logging
 import sys
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ _USAGE_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, ValueError, O
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
+    logging.getLogger("jax").setLevel(logging.WARNING)  # else it tells which TPUs are not there
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
 
 

@@ -44,12 +44,12 @@ def identity(config: ConfigDict) -> dict[str, Any]:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between two flat dicts, one line each: `name: old -> new`."""
-    names = sorted(old.keys() | new.keys())
-    return [
-        f"{name}: {old.get(name, '(absent)')} -> {new.get(name, '(absent)')}"
-        for name in names
-        if old.get(name) != new.get(name)
-    ]
+    absent = "(absent)"
+    pairs = {
+        name: (old.get(name, absent), new.get(name, absent))
+        for name in sorted(old.keys() | new.keys())
+    }
+    return [f"{name}: {was} -> {now}" for name, (was, now) in pairs.items() if was != now]
 
 
 def _with_tuples(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures: boxes on an image, several images in a grid, and PNG files. Images are uint8 RGB."""
+"""Pictures: boxes on an image, several images in a grid, and files. Images are uint8 RGB."""
 
 import os
 import unicodedata
@@ -80,12 +80,12 @@ def grid(images: Sequence[AnyImage], columns: int, pad: int = 4) -> Image:
     return canvas
 
 
-def save_png(path: Path, image: Image) -> None:
-    """Write the image, whole or not at all, and the folders above it.
+def save(path: Path, image: Image) -> None:
+    """Write the image in the format of the suffix, whole or not at all, and the folders above it.
 
     Raises MachineError when it cannot be written.
     """
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -97,7 +97,7 @@ def report(folder: Path, at: int, scores: dict, picture: np.ndarray, config) -> 
     workdir.write_json(
         folder / "results.json", {"step": at, "postprocess": postprocess, "scores": finite}
     )
-    draw.save_png(folder / "pictures" / f"detections_{at:07d}.png", picture)
+    draw.save(folder / "pictures" / f"detections_{at:07d}.png", picture)
 
 
 def last_report(folder: Path) -> tuple[int, dict[str, float]]:

@@ -70,7 +70,8 @@ class Progress:
         self._bar.update(step - self._counted)
         self._counted = step
         now = time.monotonic()
-        if self._quiet and (now - self._printed > _SECONDS_BETWEEN_LINES or step == self._steps):
+        due = now - self._printed > _SECONDS_BETWEEN_LINES and step > self._first_step
+        if self._quiet and (due or step == self._steps):
             self._printed = now
             rate = self.rate(step)
             left = (self._steps - step) * self._batch_size / max(rate, 1e-9)
@@ -80,7 +81,7 @@ class Progress:
             )
 
     def rate(self, step: int) -> float:
-        """Images a second since the first finished step, pauses left out."""
+        """Images a second since the clock was started, pauses left out."""
         seconds = time.monotonic() - self._started - self._paused
         return (step - self._first_step) * self._batch_size / max(seconds, 1e-9)
 

@@ -124,6 +124,17 @@ def make(name: str, batch_size: int) -> Runner:
     return runners[name]()
 
 
+def home() -> jax.sharding.Sharding:
+    """Where an unreplicated state lives: this process's first device."""
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+
+def describe() -> str:
+    """The devices of this process, for a person."""
+    devices = jax.local_devices()
+    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+
+
 def _mesh(devices: list[jax.Device], axis_name: str) -> jax.sharding.Mesh:
     return jax.make_mesh((len(devices),), (axis_name,), (AxisType.Auto,), devices=devices)
 

@@ -146,17 +146,16 @@ class _Run:
                 )
         pictures = pictures[:_PICTURES]
         path = self.folder / "pictures" / "training_input.png"
-        draw.save_png(path, draw.grid(pictures, _COLUMNS))
+        draw.save(path, draw.grid(pictures, _COLUMNS))
         logs.say(f"{len(pictures)} augmented training images with their boxes: {path}")
 
     def _introduce(self, detector: step.Detector, state: step.State, test_set) -> None:
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        devices = jax.local_devices()
         logs.say(
             f"run        {self.folder} ({'resumed at' if self.first_step else 'from'} step "
             f"{self.first_step} of {self.config.steps})\n"
-            f"devices    {len(devices)} x {devices[0].device_kind} ({devices[0].platform}), "
-            f"{self.config.parallel}, batch {self.config.batch_size}\n"
+            f"devices    {parallel.describe()}, {self.config.parallel}, "
+            f"batch {self.config.batch_size}\n"
             f"model      {self.config.model.name}, {count / 1e6:.2f} M parameters, "
             f"{len(detector.priors.boxes)} priors\n"
             f"train      {self.train_set.summary()}\n"

@@ -85,7 +85,13 @@ def test_the_same_image_is_augmented_anew_in_each_epoch():
 class Crowd:
     """Two boxes, one of them difficult, on a gray image."""
 
-    classes, max_boxes = ("a",), 2
+    classes, max_boxes, fingerprint = ("a",), 2, "crowd"
+
+    def name(self, index):
+        return f"crowd/{index}"
+
+    def summary(self):
+        return "crowds"
 
     def __len__(self):
         return 5

@@ -1,6 +1,7 @@
 """PASCAL VOC folders: every bad input is caught before the first step, by file name."""
 
 import re
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd_jax.data.voc import VocFolder
+from ssd_jax.data import voc
 from ssd_jax.data.voc_xml import convert, parse_annotation
 from ssd_jax.errors import ConfigError, DataError
 
@@ -52,7 +53,7 @@ def root(tmp_path) -> Path:
 
 
 def test_example_in_the_package_form(root):
-    source = VocFolder(root, "val")
+    source = voc.read(root, "val")
     example = source[0]
     np.testing.assert_allclose(example["boxes"], [[0.1, 0.25, 0.5, 0.5]] * 2, rtol=1e-6)
     np.testing.assert_array_equal(example["labels"], [1, 2])
@@ -64,8 +65,8 @@ def test_example_in_the_package_form(root):
 
 
 def test_classes_agree_between_splits_and_empty_images_stay(root):
-    train = VocFolder(root, "train")
-    assert train.classes == VocFolder(root, "val").classes == ("cat", "dog")
+    train = voc.read(root, "train")
+    assert train.classes == voc.read(root, "val").classes == ("cat", "dog")
     assert train[1]["boxes"].shape == (0, 4) and train[1]["labels"].shape == (0,)
     assert train.summary() == (
         f"{root.name} train: 2 images, 1 boxes (0 difficult), 1 images without boxes; cat 0, dog 1"
@@ -73,25 +74,38 @@ def test_classes_agree_between_splits_and_empty_images_stay(root):
 
 
 def test_given_classes_set_the_labels(root):
-    source = VocFolder(root, "val", classes=["dog", "bird", "cat"])
+    source = voc.read(root, "val", classes=["dog", "bird", "cat"])
     np.testing.assert_array_equal(source[0]["labels"], [3, 1])
 
 
+def stems(root, split):
+    source = voc.read(root, split)
+    return tuple(source.name(i).rpartition(".")[0] for i in range(len(source)))
+
+
+def test_without_lists_every_fifth_photograph_is_the_test_set(tmp_path):
+    for number in range(11):
+        add(tmp_path, f"p{number:02d}", xml(thing()))
+    shutil.rmtree(tmp_path / "ImageSets")
+    test, trainval = stems(tmp_path, "test"), stems(tmp_path, "trainval")
+    assert test == ("p04", "p09")
+    assert sorted(test + trainval) == [f"p{number:02d}" for number in range(11)]
+
+
 def test_splits_are_joined_in_order(root):
-    assert VocFolder(root, "val+train").image_ids == ("b", "a", "c")
-    assert VocFolder(root, "").image_ids == ("a", "b", "c")
-    assert VocFolder(root, "mine", image_ids=["c", "b"]).image_ids == ("c", "b")
+    assert stems(root, "val+train") == ("b", "a", "c")
+    assert stems(root, "") == ("a", "b", "c")
 
 
 def test_second_column_of_a_class_list_is_not_an_id(root):
     add(root, "with space 1", xml())
     split(root, "dog_train", "a  1\r\nb -1\r\n\nc  0\nwith space 1\n")
-    assert VocFolder(root, "dog_train").image_ids == ("a", "b", "c", "with space 1")
+    assert stems(root, "dog_train") == ("a", "b", "c", "with space 1")
 
 
 def test_a_list_with_byte_order_mark(root):
     (root / "ImageSets/Main/bom.txt").write_bytes(b"\xef\xbb\xbfa\n")
-    assert VocFolder(root, "bom").image_ids == ("a",)
+    assert stems(root, "bom") == ("a",)
 
 
 def test_names_beyond_ascii_and_hidden_files(root):
@@ -99,14 +113,15 @@ def test_names_beyond_ascii_and_hidden_files(root):
     (root / "Annotations" / "._a.xml").write_bytes(b"\0\5\26\7")
     (root / "JPEGImages" / "._a.jpg").write_bytes(b"\0")
     split(root, "odd", "bild é 图\n")
-    assert VocFolder(root, "odd")[0]["image"].shape == (80, 100, 3)
-    assert len(VocFolder(root, "")) == 4
+    assert voc.read(root, "odd")[0]["image"].shape == (80, 100, 3)
+    assert len(voc.read(root, "")) == 4
 
 
 def test_dropped_and_clipped_boxes_are_counted(root):
     boxes = [(30, 30, 30, 60), (5, 5, 5, 5), (101, 1, 140, 9), (0, 0, 120, 80), (1, 1, 100, 80)]
     add(root, "odd", xml(*(thing(box=box) for box in boxes), size=(100, 99)))
-    source = VocFolder(root, "x", image_ids=["odd"])
+    split(root, "x", "odd\n")
+    source = voc.read(root, "x")
     np.testing.assert_array_equal(source[0]["boxes"], [[0, 0, 1, 1], [0, 0, 1, 1]])
     assert len(source[0]["ignore"]) == 2
     assert source.summary().splitlines()[1] == (
@@ -154,7 +169,7 @@ BAD_XML = {
 def test_bad_annotations_name_the_file(root, text):
     add(root, "bad", text)
     with pytest.raises(DataError, match=f"bad\\.xml.*{BAD_XML[text]}"):
-        VocFolder(root, "")
+        voc.read(root, "")
 
 
 def test_declared_entities_are_refused_in_any_encoding():
@@ -166,15 +181,15 @@ def test_declared_entities_are_refused_in_any_encoding():
 def test_annotations_of_other_splits_count_only_where_classes_are_inferred(root):
     (root / "Annotations" / "b.xml").write_text("broken")
     with pytest.raises(DataError, match="b.xml"):
-        VocFolder(root, "train")
-    assert len(VocFolder(root, "train", classes=["dog"])) == 2
+        voc.read(root, "train")
+    assert len(voc.read(root, "train", classes=["dog"])) == 2
 
 
 def test_unknown_class_lists_both_sides(root):
     with pytest.raises(DataError, match="unknown class 'cat' in .*b.xml; known: dog, horse"):
-        VocFolder(root, "val", classes=["dog", "horse"])
+        voc.read(root, "val", classes=["dog", "horse"])
     with pytest.raises(ConfigError, match="twice"):
-        VocFolder(root, "val", classes=["dog", "dog"])
+        voc.read(root, "val", classes=["dog", "dog"])
 
 
 @pytest.mark.parametrize(
@@ -185,69 +200,67 @@ def test_damaged_images_are_found_at_the_start(root, name, damage):
     path = root / "JPEGImages" / name
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=re.escape(name)):
-        VocFolder(root, "train+val")
+        voc.read(root, "train+val")
 
 
 def test_missing_files_are_found_at_the_start(root):
     split(root, "train", "a\nzebra\n")
     with pytest.raises(DataError, match="zebra: the annotation is missing"):
-        VocFolder(root, "train")
+        voc.read(root, "train")
     (root / "JPEGImages" / "b.png").unlink()
     with pytest.raises(DataError, match="b: the image is missing"):
-        VocFolder(root, "val")
+        voc.read(root, "val")
 
 
 def test_two_images_of_one_name(root):
     add(root, "a", None, suffix=".png")
     with pytest.raises(DataError, match="a: several image files \\(a.jpg, a.png\\)"):
-        VocFolder(root, "train")
+        voc.read(root, "train")
 
 
 def test_only_five_problems_are_shown(root):
     split(root, "train", "".join(f"no{i:02}\n" for i in range(22)))
     with pytest.raises(DataError) as error:
-        VocFolder(root, "train")
+        voc.read(root, "train")
     lines = str(error.value).splitlines()
     assert len(lines) == 6 and lines[-1] == "and 17 more"
 
 
 def test_bad_lists(root):
     with pytest.raises(DataError, match="tset.txt: no such split; there are: train, val"):
-        VocFolder(root, "tset")
+        voc.read(root, "tset")
     with pytest.raises(DataError, match="no such split"):
-        VocFolder(root, "train+")
+        voc.read(root, "train+")
     split(root, "empty", "\n \n")
     with pytest.raises(DataError, match="empty.txt: the list is empty"):
-        VocFolder(root, "empty")
+        voc.read(root, "empty")
     with pytest.raises(DataError, match="listed twice: b"):
-        VocFolder(root, "val+train+val")
-    with pytest.raises(DataError, match="no images"):
-        VocFolder(root, "none", image_ids=[])
+        voc.read(root, "val+train+val")
 
 
 def test_missing_folders(tmp_path):
     with pytest.raises(DataError, match="Annotations: No such file"):
-        VocFolder(tmp_path, "train")
+        voc.read(tmp_path, "train")
     add(tmp_path, "a", xml())
     (tmp_path / "ImageSets" / "Main").rmdir()
     with pytest.raises(DataError, match="no such folder, so no split 'train'"):
-        VocFolder(tmp_path, "train")
+        voc.read(tmp_path, "train")
     with pytest.raises(DataError, match="no object in any annotation"):
-        VocFolder(tmp_path, "")
-    assert len(VocFolder(tmp_path, "", classes=["dog"])) == 1
+        voc.read(tmp_path, "")
+    assert len(voc.read(tmp_path, "", classes=["dog"])) == 1
 
 
 def test_fingerprint_follows_contents(root):
-    before = VocFolder(root, "train").fingerprint
-    assert before == VocFolder(root, "train").fingerprint
-    assert before != VocFolder(root, "val").fingerprint
-    assert before != VocFolder(root, "train", classes=["dog", "cat"]).fingerprint
+    before = voc.read(root, "train").fingerprint
+    assert before == voc.read(root, "train").fingerprint
+    assert before != voc.read(root, "val").fingerprint
+    assert before != voc.read(root, "train", classes=["dog", "cat"]).fingerprint
     (root / "Annotations" / "a.xml").write_text(xml(thing(box=(12, 21, 50, 40))))
-    assert before != VocFolder(root, "train").fingerprint
+    assert before != voc.read(root, "train").fingerprint
 
 
 def test_examples_are_independent_and_indices_bounded(root):
-    source = VocFolder(root, "val")
+    source = voc.read(root, "val")
     source[0]["boxes"][:] = 0
     assert source[0]["boxes"].any()
     with pytest.raises(IndexError):
@@ -255,7 +268,7 @@ def test_examples_are_independent_and_indices_bounded(root):
 
 
 def test_an_image_replaced_during_use(root):
-    source = VocFolder(root, "train")
+    source = voc.read(root, "train")
     pixels = cv2.imencode(".jpg", np.zeros((9, 9, 3), np.uint8))[1].tobytes()
     (root / "JPEGImages" / "a.jpg").write_bytes(pixels)
     with pytest.raises(DataError, match="a.jpg: the image changed"):
@@ -263,8 +276,8 @@ def test_an_image_replaced_during_use(root):
 
 
 def test_real_blood_cells(real_data):
-    trainval = VocFolder(real_data / "bccd", "trainval")
-    test = VocFolder(real_data / "bccd", "test")
+    trainval = voc.read(real_data / "bccd", "trainval")
+    test = voc.read(real_data / "bccd", "test")
     assert (len(trainval), len(test)) == (292, 72)
     assert trainval.classes == test.classes == ("Platelets", "RBC", "WBC")
     assert "3941 boxes" in trainval.summary() and "945 boxes" in test.summary()

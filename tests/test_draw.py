@@ -181,23 +181,23 @@ def test_grid_of_fewer_images_than_columns_and_of_none():
         draw.grid([], 2)
 
 
-def test_save_png_keeps_every_pixel_and_leaves_nothing_else(tmp_path):
+def test_save_keeps_every_pixel_and_leaves_nothing_else(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     path = tmp_path / "new" / "图 é.png"
-    draw.save_png(path, black())
-    draw.save_png(path, image)
+    draw.save(path, black())
+    draw.save(path, image)
     read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(read[..., ::-1], image)
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_save_png_that_cannot_be_written(tmp_path):
+def test_save_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MachineError, match="cannot write the picture"):
-        draw.save_png(tmp_path / "file" / "a.png", black())
+        draw.save(tmp_path / "file" / "a.png", black())
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(MachineError, match=r"folder\.png"):
-        draw.save_png(tmp_path / "folder.png", black())
+        draw.save(tmp_path / "folder.png", black())
     assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
 
 

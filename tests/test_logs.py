@@ -43,7 +43,13 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (3600, "1 h 00 min"), (18240, "5 h 04 min")],
+    [
+        (0.4, "0 s"),
+        (59.0, "59 s"),
+        (200.0, "3 min 20 s"),
+        (3600.0, "1 h 00 min"),
+        (18240.0, "5 h 04 min"),
+    ],
 )
 def test_durations_read_well(seconds, text):
     assert logs.duration(seconds) == text

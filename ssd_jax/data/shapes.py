@@ -1,8 +1,8 @@
 """Procedural scenes: an endless detection data set that needs no download.
 
 Each scene is drawn from (seed, split, index) alone, so any index gives the same scene on any
-thread and in any order, and the splits share nothing. The class is in the silhouette only: colors
-and textures are random.
+thread and in any order, and the splits share nothing. The class is in the silhouette; its color is
+a hint that can mislead, and textures are random.
 """
 
 import hashlib
@@ -18,9 +18,10 @@ SPLITS = ("train", "val", "test")
 _VERSION = 1  # raise it whenever the same settings draw other scenes
 
 _COUNTS = (0.05, 0.18, 0.22, 0.21, 0.16, 0.11, 0.07)  # probability of 0, 1, ... objects
-_SIDES = (0.1, 0.6)  # long side of a box, in short sides of the image
-_SHORTEST = 0.08  # about the least short side of a box, likewise
+_SIDES = (0.13, 0.6)  # long side of a box, in short sides of the image
+_SHORTEST = 0.1  # about the least short side of a box, likewise
 _STRETCH = 2.5
+_HUE_SPREAD = 0.12  # standard deviation around the hue of the class, in turns
 _CUT = 0.15  # probability that an object may cross the border
 _IGNORED, _DROPPED = 0.6, 0.85  # hidden part from which a box is difficult, or left out
 _SHIFT = 4  # fractional bits of the coordinates that OpenCV draws
@@ -105,8 +106,7 @@ def draw_scene(
     Bool[np.ndarray, " N"],
 ]:
     """Image, normalized boxes, 1-based labels and ignore flags of one random scene."""
-    colors = [_color(rng, [])]
-    canvas = _surface(rng, height, width, colors[0])
+    canvas = _surface(rng, height, width, _ground_color(rng))
     owner = np.zeros((height, width), np.uint8)  # number of the topmost object, 0 = none
     labels, areas = [], []
     for number in range(1, rng.choice(len(_COUNTS), p=_COUNTS) + 1):
@@ -115,8 +115,7 @@ def draw_scene(
         mask = np.zeros((height, width), np.uint8)
         fixed = [np.rint(points * 2**_SHIFT).astype(np.int32) for points in contours]
         cv2.fillPoly(mask, fixed, 255, cv2.LINE_AA, _SHIFT)
-        colors.append(_color(rng, colors))
-        _paint(rng, canvas, mask, colors[-1])
+        _paint(rng, canvas, mask, _object_color(rng, label))
         owner[mask >= 128] = number
         labels.append(label + 1)
         outer, *inner = (cv2.contourArea(points.astype(np.float32)) for points in contours)
@@ -199,21 +198,26 @@ def _surface(
         pattern = x[None, :] + y[:, None]
         if kind > 0.7:
             pattern = np.sin(pattern * np.float32(rng.uniform(4, 16)))
-    tint = rng.uniform(-35, 35, 3).astype(np.float32)
+    tint = rng.uniform(-30, 30, 3).astype(np.float32)
     grain = int(rng.integers(1, 12))
     noise = rng.integers(-grain, grain + 1, (height, width), dtype=np.int8)
     mix = np.stack([tint, np.ones(3, np.float32), color], axis=-1)  # last column: constant
     return cv2.transform(cv2.merge([pattern, noise.astype(np.float32)]), mix)
 
 
-def _color(rng: np.random.Generator, others: list[np.ndarray]) -> Float[np.ndarray, "3"]:
-    """A random color, far from the others where a few tries find such a one."""
-    best, best_distance = None, -1.0
-    for _ in range(8):
-        color = rng.uniform(20, 235, 3).astype(np.float32)
-        distance = min((float(np.abs(color - other).sum()) for other in others), default=1e9)
-        if distance > best_distance:
-            best, best_distance = color, distance
-        if best_distance > 150:
-            break
-    return best
+def _ground_color(rng: np.random.Generator) -> Float[np.ndarray, "3"]:
+    """A dull color for the background."""
+    return _rgb(rng.random(), rng.uniform(0.0, 0.35), rng.uniform(0.25, 0.85))
+
+
+def _object_color(rng: np.random.Generator, kind: int) -> Float[np.ndarray, "3"]:
+    """A vivid color for an object of CLASSES[kind], around the hue of its class."""
+    hue = rng.normal(kind / len(CLASSES), _HUE_SPREAD)
+    return _rgb(hue % 1.0, rng.uniform(0.55, 1.0), rng.uniform(0.45, 1.0))
+
+
+def _rgb(hue: float, saturation: float, value: float) -> Float[np.ndarray, "3"]:
+    """HSV in [0, 1) -> RGB in 0 ... 255."""
+    sector = (np.array([5.0, 3.0, 1.0]) + 6.0 * hue) % 6.0
+    below = np.clip(np.minimum(sector, 4.0 - sector), 0.0, 1.0)
+    return np.float32(255.0 * value * (1.0 - saturation * below))

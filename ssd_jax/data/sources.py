@@ -1,21 +1,23 @@
 """Sources by name, and several joined into one.
 
-A source is a random-access set of examples (see the contracts); `voc:PATH:SPLIT` and
-`shapes:SPLIT:COUNT` name one. The reader of a format is the module of that name.
+A source is a random-access set of examples (see the contracts); `voc:FOLDER:SPLIT`,
+`coco:IMAGES:ANNOTATIONS.json` and `shapes:SPLIT:COUNT` name one; the reader of a format is the
+module of that name.
 """
 
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
-from ssd_jax.data import shapes, voc
+from ssd_jax.data import coco, shapes, voc
 from ssd_jax.errors import ConfigError, DataError
 
 
+@runtime_checkable
 class Source(Protocol):
     """What a reader offers."""
 
@@ -80,12 +82,14 @@ def _open(spec: str, config: ConfigDict, classes: tuple[str, ...]) -> Source:
     kind, _, rest = spec.partition(":")
     place, _, argument = rest.rpartition(":")
     if kind == "voc" and place:
-        return voc.VocFolder(place, argument, classes=classes)
+        return voc.read(place, argument, classes)
+    if kind == "coco" and place:
+        return coco.read(place, argument, classes)
     if kind == "shapes" and place and argument.isdigit():
         return shapes.Shapes(place, int(argument), config.image_size)
     raise ConfigError(
         f"data set {spec!r}: write voc:FOLDER:SPLIT (as voc:VOCdevkit/VOC2007:trainval) "
-        "or shapes:train:COUNT"
+        "coco:IMAGES:ANNOTATIONS.json, or shapes:train:COUNT"
     )
 
 

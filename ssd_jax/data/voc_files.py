@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
+from ssd_jax.data.records import some
 from ssd_jax.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-_SHOWN = 5  # problems in one message, files behind one count of a summary
+_HELD_OUT = 5  # without lists, every so many photographs are the test set
 
 
 def files_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
@@ -27,12 +28,21 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
 
 
 def listed(root: Path, split: str, known: dict[str, list[Path]]) -> list[str]:
-    """Image ids in the lists that `split` names, in their order."""
+    """Image ids in the lists that `split` names, in their order.
+
+    A folder without lists has two splits: "test", every fifth annotation of the sorted ones, and
+    "trainval", the others.
+    """
     folder = root / "ImageSets" / "Main"
     if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such folder, so no split {split!r}; give '' to take every annotation"
-        )
+        test = sorted(known)[_HELD_OUT - 1 :: _HELD_OUT]
+        parts = {"test": test, "trainval": sorted(known.keys() - set(test))}
+        if split not in parts:
+            raise DataError(
+                f"{folder}: no such folder, so no split {split!r}: there are trainval and test "
+                "(every fifth), and '' for all"
+            )
+        return parts[split]
     image_ids = []
     for part in split.split("+"):
         path = folder / f"{part}.txt"
@@ -75,9 +85,3 @@ def single(key: str, files: dict[str, list[Path]], root: Path, what: str) -> Pat
         problem = f"several {what} files ({names}), keep one" if paths else f"the {what} is missing"
         raise DataError(f"{root}: {key}: {problem}")
     return paths[0]
-
-
-def some(items: Sequence[str], separator: str) -> str:
-    """The first few of a list, and how many more there are."""
-    more = [f"and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
-    return separator.join([*items[:_SHOWN], *more])

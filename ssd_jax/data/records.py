@@ -1,0 +1,135 @@
+"""Records: what readers of files make, a source of examples whose boxes are already in memory."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ssd_jax import decode
+from ssd_jax.errors import ConfigError, DataError
+
+_THREADS = 16  # reading waits for the disk
+_SHOWN = 5  # problems in one message, files behind one count of a summary
+
+
+class Record(NamedTuple):
+    """One image file and its boxes."""
+
+    path: Path
+    size: tuple[int, int]  # (H, W)
+    boxes: Float[np.ndarray, "N 4"]  # normalized corners
+    labels: Int[np.ndarray, " N"]
+    ignore: Bool[np.ndarray, " N"]
+    notes: dict[str, int]  # what was corrected -> how often
+
+
+class Records:
+    """A source over image files: `title` and `split` name it, label i + 1 is classes[i].
+
+    The fingerprint changes with the classes, the files' names, their sizes and all boxes.
+    """
+
+    def __init__(self, title: str, split: str, classes: tuple[str, ...], records: list[Record]):
+        if not records:
+            raise DataError(f"{title} {split}: no images")
+        self.classes, self._records = classes, records
+        self._title = f"{title} {split or 'all'}"
+        self.max_boxes = max(len(record.labels) for record in records)
+        digest = hashlib.sha256(repr(classes).encode())
+        for record in records:
+            digest.update(repr((record.path.name, record.size)).encode())
+            for rows in (record.boxes, record.labels, record.ignore):
+                digest.update(rows.tobytes())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, i: int) -> dict:
+        """Example `i`: image, boxes, labels, ignore, image_id, size."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        record = self._records[i]
+        image = decode.read(record.path)
+        if image.shape[:2] != record.size:
+            raise DataError(f"{record.path}: the image changed while it was in use; start again")
+        return {
+            "image": image,
+            "boxes": record.boxes.copy(),
+            "labels": record.labels.copy(),
+            "ignore": record.ignore.copy(),
+            "image_id": int(i),
+            "size": record.size,
+        }
+
+    def name(self, i: int) -> str:
+        """File name of image `i`, for messages."""
+        return self._records[i].path.name
+
+    def summary(self) -> str:
+        """Images, boxes and classes in one line, and in a second what was corrected."""
+        labels = np.concatenate([record.labels for record in self._records])
+        difficult = sum(int(record.ignore.sum()) for record in self._records)
+        empty = sum(not len(record.labels) for record in self._records)
+        counts = np.bincount(labels, minlength=len(self.classes) + 1)[1:]
+        per_class = ", ".join(f"{name} {n}" for name, n in zip(self.classes, counts))
+        first = (
+            f"{self._title}: {len(self)} images, {len(labels)} boxes "
+            f"({difficult} difficult), {empty} images without boxes; {per_class}"
+        )
+        totals, files = Counter(), {}
+        for record in self._records:
+            totals.update(record.notes)
+            for note in record.notes:
+                files.setdefault(note, []).append(record.path.stem)
+        notes = [f"{n} {note} ({some(files[note], ', ')})" for note, n in totals.items()]
+        return "\n".join([first, "; ".join(notes)] if notes else [first])
+
+
+def checked_classes(
+    given: Sequence[str], found: dict[str, object], default: Iterable[str]
+) -> tuple[str, ...]:
+    """The `given` names if they cover all that was found, else `default`.
+
+    `found` tells a place where each name was seen. Raises DataError for a name that is not
+    given, and ConfigError for one given twice.
+    """
+    if not given:
+        return tuple(default)
+    if len(set(given)) < len(given):
+        raise ConfigError(f"classes: a name occurs twice in {', '.join(given)}")
+    unknown = [f"{name!r} in {found[name]}" for name in found if name not in given]
+    if unknown:
+        raise DataError(
+            f"unknown class {some(unknown, ', ')}; known: {', '.join(given)}; add the name "
+            "to the classes or correct the file"
+        )
+    return tuple(given)
+
+
+def gather(function: Callable, keys: Sequence) -> list:
+    """`function` of every key, by several threads; one DataError for all that fail."""
+
+    def attempt(key):
+        try:
+            return function(key)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        results = list(pool.map(attempt, keys))
+    problems = [str(result) for result in results if isinstance(result, DataError)]
+    if problems:
+        raise DataError(some(problems, "\n"))
+    return results
+
+
+def some(items: Sequence[str], separator: str) -> str:
+    """The first few of a list, and how many more there are."""
+    more = [f"and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
+    return separator.join([*items[:_SHOWN], *more])
