@@ -2,6 +2,7 @@
 
 import math
 import signal
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,11 @@ def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
     Returns the last scores. Raises an `SsdError` for what the user can act on; `Interrupted`
     after SIGTERM or SIGINT, with everything saved.
     """
-    lock = workdir.lock(folder)
+    with workdir.lock(folder):
+        return _train(config, folder)
+
+
+def _train(config: ConfigDict, folder: Path) -> dict[str, float]:
     runner = parallel.make(config.parallel, config.batch_size)
     train_set = sources.make(config.data.train, config, config.data.classes)
     test_set = sources.make(config.data.test, config, train_set.classes)
@@ -31,11 +36,9 @@ def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
         folder, config, train_set.classes, train_set.fingerprint, detector.priors.boxes
     )
     with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints, _Signals() as signals:
-        scores = _Run(config, folder, runner, detector, train_set, test_set, checkpoints).go(
-            signals
-        )
-    lock.close()
-    return scores
+        run = _Run(config, folder, runner, detector, train_set, test_set, checkpoints)
+        with closing(run.metrics), closing(run.progress):
+            return run.go(signals)
 
 
 class _Run:
@@ -51,6 +54,7 @@ class _Run:
         self.train_step = runner.compile(partial(step.train_step, detector))
         self.evaluator = evaluate.Evaluator(detector, test_set, runner)
         self.metrics = logs.MetricsFile(folder, self.first_step)
+        self.progress = logs.Progress(self.first_step, config.steps, config.batch_size)
         self.scores: dict[str, float] = {}
 
     def go(self, signals: "_Signals") -> dict[str, float]:
@@ -63,35 +67,29 @@ class _Run:
         if self.first_step == 0:
             self._picture_input()
         batches = loader.training_batches(self.train_set, config, self.first_step, steps)
-        progress = logs.Progress(self.first_step, steps, config.batch_size)
         before = None
         for done, batch in enumerate(batches, self.first_step + 1):
             self.state, metrics = self.train_step(self.state, self.runner.shard(batch))
             # The step before is read while this one runs, so that the device never waits.
-            self._check(before, progress)
+            self._check(before)
             before = (done, batch["image_id"], metrics)
             stop = signals.received
-            if (
-                is_time(done, config.eval_every, steps)
-                or stop
-                or is_time(done, config.save_every, steps)
-            ):
-                self._check(before, progress)
+            score = is_time(done, config.eval_every, steps) and not stop
+            if score or stop or is_time(done, config.save_every, steps):
+                self._check(before)
                 before = None
-                with progress.paused():
-                    self._save_and_evaluate(done, stop)
+                with self.progress.paused():
+                    self._save(done, score)
             if done == self.first_step + 1:
                 jax.block_until_ready(self.state.step)
-                progress.restart_clock(done)
+                self.progress.restart_clock(done)
             if stop:
                 raise Interrupted(
                     f"stopped at step {done}, all saved: start the same command again"
                 )
-        progress.close()
-        self.metrics.close()
         return self.scores
 
-    def _check(self, finished: tuple | None, progress: logs.Progress) -> None:
+    def _check(self, finished: tuple | None) -> None:
         """Report a finished step; raise NonFiniteLossError naming the images of a bad one."""
         if finished is None:
             return
@@ -105,19 +103,20 @@ class _Run:
                 f"the loss of step {done} is {loss} (from: {names}); the last checkpoint is good. "
                 "Lower config.optim.learning_rate or lengthen config.optim.warmup_steps"
             )
-        progress.update(done, loss)
+        self.progress.update(done, loss)
         if is_time(done, self.config.log_every, self.config.steps):
             values = {k: self.runner.scalar(v) for k, v in metrics.items() if k != "image_loss"}
             self.metrics.write(
                 done,
                 {f"train/{k}": v for k, v in values.items()}
-                | {"images_per_second": progress.rate(done)},
+                | {"images_per_second": self.progress.rate(done)},
             )
 
-    def _save_and_evaluate(self, done: int, stop: bool) -> None:
+    def _save(self, done: int, score: bool) -> None:
+        """Save the state as the latest and, evaluated, as the best if it is."""
         state = self.runner.unreplicate(self.state)
         self.checkpoints.save(state, done)
-        if is_time(done, self.config.eval_every, self.config.steps) and not stop:
+        if score:
             scores = self._evaluate(done)
             self.checkpoints.save_if_best(state, done, scores[evaluate.HEADLINE])
 

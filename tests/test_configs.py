@@ -1,0 +1,80 @@
+"""Every config builds, is locked, and gives a network whose outputs fit its priors."""
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ssd_jax import config as configs
+from ssd_jax import step
+
+FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
+PRIORS = {
+    "quickstart": 2420,
+    "ssd300_mobilenet_v1_coco": 1917,
+    "ssd300_vgg16_coco": 8732,
+    "ssd300_vgg16_voc": 8732,
+    "ssd512_vgg16_voc": 24564,
+    "voc_folder": 8732,
+}
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_config_is_without_a_count():
+    assert sorted(PRIORS) == [path.stem for path in FILES]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_builds_and_its_shapes_agree(path):
+    config = load(path).get_config()
+    assert config.is_locked
+    classes = len(config.data.classes or range(80)) + 1
+    detector = step.build(config, classes)
+    priors = len(detector.priors.boxes)
+    assert priors == PRIORS[path.stem]
+    state = step.abstract_state(detector)
+    size = config.image_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8),
+        "boxes": jax.ShapeDtypeStruct((2, 8, 4), jnp.float32),
+        "labels": jax.ShapeDtypeStruct((2, 8), jnp.int32),
+        "sample": jax.ShapeDtypeStruct((2,), jnp.int32),
+    }
+    after, metrics = jax.eval_shape(partial(step.train_step, detector), state, batch)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert metrics["loss"].shape == () and metrics["image_loss"].shape == (2,)
+    images = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
+    found = jax.eval_shape(partial(step.predict, detector), step.variables(state), images)
+    assert found.boxes.shape == (2, config.postprocess.top_k, 4)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_tells_its_story_and_survives_json(path):
+    module = load(path)
+    assert f"--config=configs/{path.name}" in module.__doc__
+    assert "Score:" in module.__doc__
+    config = module.get_config()
+    assert configs.from_dict(configs.to_dict(config)).to_dict() == config.to_dict()
+
+
+def test_own_photographs_are_named_on_the_command_line(tmp_path):
+    config = load(FILES[-1]).get_config(str(tmp_path))
+    assert config.data.train == (f"voc:{tmp_path}:trainval",)
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for name in ("train", "val"):
+        (lists / f"{name}.txt").write_text("a\n")
+    config = load(FILES[-1]).get_config(str(tmp_path))
+    assert config.data.train == (f"voc:{tmp_path}:train",)
+    assert config.data.test == (f"voc:{tmp_path}:val",)
