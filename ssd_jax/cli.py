@@ -1,10 +1,9 @@
 """Command lines: absl's `app.run` with this project's exit codes and one-line messages."""
 
-import logging
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from ssd_jax.errors import ConfigError, SsdError
 
@@ -14,13 +13,15 @@ _USAGE_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, ValueError, O
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
-    logging.getLogger("jax").setLevel(logging.WARNING)  # else it tells which TPUs are not there
+    logging.set_verbosity(logging.WARNING)  # what libraries log at INFO is for their authors
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
 
 
 def _parse(argv: list[str]) -> list[str]:
     try:
         unknown = flags.FLAGS(argv)[1:]
+        if "config" in flags.FLAGS:
+            flags.FLAGS.config.to_dict()  # a file that could not be loaded says so only now
     except _USAGE_ERRORS as error:
         raise ConfigError(f"{_first_lines(error)}\nSee --help, or the README") from error
     if unknown:

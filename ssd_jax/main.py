@@ -7,11 +7,14 @@ from ml_collections import config_flags
 
 from ssd_jax import cli
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; runs/NAME of the config by default.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "For eval: best, latest or a step.")
-flags.mark_flag_as_required("config")
+
+def define_flags() -> None:
+    """The command's flags; not at import, since other commands have flags of the same name."""
+    config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
+    flags.DEFINE_string("workdir", None, "Run folder; runs/NAME of the config by default.")
+    flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
+    flags.DEFINE_string("checkpoint", "best", "For eval: best, latest or a step.")
+    flags.mark_flag_as_required("config")
 
 
 def main() -> None:
@@ -19,11 +22,12 @@ def main() -> None:
     # Imported here, so that a mistake on the command line is answered before JAX starts.
     from ssd_jax import evaluate, train
 
-    config, workdir = _CONFIG.value, Path(_WORKDIR.value or _default_workdir())
-    if _MODE.value == "train":
+    given = flags.FLAGS
+    config, workdir = given.config, Path(given.workdir or _default_workdir())
+    if given.mode == "train":
         scores = train.train_and_evaluate(config, workdir)
     else:
-        scores = evaluate.evaluate_run(workdir, config, _CHECKPOINT.value)
+        scores = evaluate.evaluate_run(workdir, config, given.checkpoint)
     print(evaluate.table(scores, config))
     print(f"scores      {workdir / 'results.json'}\npictures    {workdir / 'pictures'}")
     print(f"mAP@.5      {scores[evaluate.HEADLINE]:.4f}")
@@ -35,4 +39,5 @@ def _default_workdir() -> Path:
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

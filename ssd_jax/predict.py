@@ -17,14 +17,8 @@ from absl import flags
 from tqdm import tqdm
 
 from ssd_jax import augment, cli, decode, draw, evaluate, parallel, step, workdir
-from ssd_jax.errors import ConfigError, DataError, MachineError, SsdError
+from ssd_jax.errors import DataError, MachineError, SsdError
 from ssd_jax.metrics import coco
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
-_INPUT = flags.DEFINE_string("input", None, "Picture, folder, glob or video.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
-_SCORE = flags.DEFINE_float("score_threshold", 0.5, "Detections from this score on.", 0.0, 1.0)
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
@@ -80,7 +74,7 @@ def predict_files(
     results, table = [], []
     with _Pictures(output, predictor.classes) as writer:
         pictures = tqdm(_read(paths, refused), desc="pictures", unit="", disable=None)
-        for picture, found in predictor(pictures):
+        for picture, found in predictor(iter(pictures)):
             sure = (found["scores"] >= score_threshold) & (found["labels"] > 0)
             found = {name: values[sure] for name, values in found.items()}
             results += _results(picture, found, predictor.classes)
@@ -198,14 +192,24 @@ def _say(table: list[str], results: list[dict], output: Path) -> None:
     print(f"{len(results)} detections in {len(table)} pictures: {output / 'detections.json'}")
 
 
+def define_flags() -> None:
+    """The command's flags; not at import, since other commands have flags of the same name."""
+    flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+    flags.DEFINE_string("input", None, "Picture, folder, glob or video.", required=True)
+    flags.DEFINE_string("output", None, "Folder for the results.", required=True)
+    flags.DEFINE_float("score_threshold", 0.5, "Detections from this score on.", 0.0, 1.0)
+    flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
+
+
 def main() -> None:
     """The command."""
-    if not _INPUT.value:
-        raise ConfigError("--input is empty")
+    given = flags.FLAGS
     predict_files(
-        Path(_WORKDIR.value), _INPUT.value, Path(_OUTPUT.value), _SCORE.value, _CHECKPOINT.value
-    )
+        Path(given.workdir), given.input, Path(given.output), given.score_threshold,
+        given.checkpoint,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

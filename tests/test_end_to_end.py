@@ -1,0 +1,111 @@
+"""The commands as a user types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MICRO = [
+    "--config=configs/quickstart.py", "--config.image_size=(32, 32)", "--config.batch_size=4",
+    "--config.data.train=('shapes:train:12',)", "--config.data.test=('shapes:test:6',)",
+    "--config.model.backbone.levels=2", "--config.priors.aspect_ratios=((2.0,), (2.0,))",
+    "--config.steps=6", "--config.eval_every=0", "--config.save_every=2",
+]  # fmt: skip
+
+
+def command(module, *arguments):
+    return [sys.executable, "-m", f"ssd_jax.{module}", *map(str, arguments)]
+
+
+def call(module, *arguments, **options):
+    return subprocess.run(
+        command(module, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=300,
+        **options,
+    )  # fmt: skip
+
+
+def test_train_evaluate_predict_and_say_done(tmp_path):
+    run = tmp_path / "run"
+    trained = call("main", *MICRO, f"--workdir={run}")
+    assert trained.returncode == 0, trained.stderr
+    assert "mAP@.5" in trained.stdout and str(run / "pictures") in trained.stdout
+    assert "6/6" in trained.stderr
+    again = call("main", *MICRO, f"--workdir={run}")
+    assert again.returncode == 0 and "already done" in again.stderr
+    evaluated = call("main", *MICRO, f"--workdir={run}", "--mode=eval", "--checkpoint=latest")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert evaluated.stdout.splitlines()[-1] == trained.stdout.splitlines()[-1]
+
+    picture = run / "pictures" / "training_input.png"
+    found = call("predict", f"--workdir={run}", f"--input={picture}", f"--output={tmp_path / 'o'}",
+                 "--score_threshold=0")  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert (tmp_path / "o" / "00000_training_input.jpg").exists()
+    results = json.loads((tmp_path / "o" / "detections.json").read_text())
+    assert {"image_id", "category_id", "bbox", "score", "file_name"} <= results[0].keys()
+
+    refused = call("main", *MICRO, f"--workdir={run}", "--config.seed=3")
+    assert refused.returncode == 2 and "config.seed: 0 -> 3" in refused.stderr
+
+
+def test_sigterm_saves_and_asks_to_be_started_again(tmp_path):
+    arguments = [*MICRO, f"--workdir={tmp_path}", "--config.steps=100000", "--config.log_every=1"]
+    process = subprocess.Popen(
+        command("main", *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() and metrics.read_text().count("\n") > 3:
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 42, error
+    stopped = int(error.split("stopped at step ")[1].split(",")[0])
+    assert str(stopped) in os.listdir(tmp_path / "checkpoints" / "latest")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "--config"),
+        (["--config=configs/nothing.py"], 2, "nothing.py"),
+        (["--config=configs/quickstart.py", "--config.optim.learning_rat=1"], 2, "learning_rate"),
+        (["--config=configs/quickstart.py", "--config.batch_size=many"], 2, "batch_size"),
+        (["--config=configs/quickstart.py", "--mode=fly"], 2, "fly"),
+        (["--config=configs/quickstart.py", "extra"], 2, "extra"),
+        (["--config=configs/voc_folder.py:nowhere"], 3, "nowhere"),
+        (["--config=configs/quickstart.py", "--mode=eval"], 4, "not a run"),
+        (["--config=configs/quickstart.py", "--workdir=LICENSE/run"], 6, "LICENSE/run"),
+    ],
+)  # fmt: skip
+def test_mistakes_end_with_their_exit_code_and_a_short_message(tmp_path, arguments, code, message):
+    if not any("--workdir" in argument for argument in arguments):
+        arguments = [*arguments, f"--workdir={tmp_path}"]
+    result = call("main", *arguments)
+    assert result.returncode == code, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr and result.stderr.count("\n") <= 6
+
+
+def test_tensorflow_is_never_imported():
+    code = (
+        "import pkgutil, importlib, sys, ssd_jax\n"
+        "for found in pkgutil.walk_packages(ssd_jax.__path__, 'ssd_jax.'):\n"
+        "    importlib.import_module(found.name)\n"
+        "bad = {'tensorflow', 'torch'} & set(sys.modules)\n"
+        "assert not bad, bad"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_help_is_quick_to_say_what_the_flags_are():
+    result = call("predict", "--help")
+    assert "--input" in result.stdout and "score_threshold" in result.stdout

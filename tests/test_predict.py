@@ -1,0 +1,113 @@
+import json
+
+import cv2
+import micro
+import numpy as np
+import pytest
+
+from ssd_jax import evaluate, predict, train
+from ssd_jax.errors import CheckpointError, DataError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose checkpoint is hardly trained: its boxes are nonsense, but boxes."""
+    folder = tmp_path_factory.mktemp("run")
+    train.train_and_evaluate(micro.get_config(steps=2), folder)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Photographs of different sizes, one of them gray, one in a format of its own."""
+    folder = tmp_path / "in put"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, shape in [("b.jpg", (60, 90, 3)), ("a é.png", (33, 20, 3)), ("c.jpeg", (50, 50))]:
+        _, data = cv2.imencode(name[name.index(".") :], rng.integers(0, 255, shape, np.uint8))
+        (folder / name).write_bytes(data.tobytes())
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def test_a_folder_gives_pictures_and_coco_results(run, pictures, tmp_path, capsys):
+    output = tmp_path / "out"
+    results = predict.predict_files(run, str(pictures), output, 0.05)
+    assert json.loads((output / "detections.json").read_text()) == results
+    assert results, "the untrained network should find something at this threshold"
+    names, sizes = ["a é.png", "b.jpg", "c.jpeg"], [(20, 33), (90, 60), (50, 50)]
+    for result in results:
+        assert result["file_name"] == names[result["image_id"]]
+        assert result["category_name"] == train.sources.shapes.CLASSES[result["category_id"] - 1]
+        assert result["score"] >= 0.05 and "frame" not in result
+        x, y, w, h = result["bbox"]
+        width, height = sizes[result["image_id"]]
+        assert x >= 0 and y >= 0 and x + w <= width + 0.01 and y + h <= height + 0.01
+    written = sorted(path.name for path in output.glob("*.jpg"))
+    assert written == ["00000_a é.jpg", "00001_b.jpg", "00002_c.jpg"]
+    drawn = cv2.imdecode(np.frombuffer((output / written[1]).read_bytes(), np.uint8), 1)
+    assert drawn.shape == (60, 90, 3)
+    assert "detections in 3 pictures" in capsys.readouterr().out
+
+
+def test_the_threshold_and_the_batch_do_not_change_what_is_found(run, pictures, tmp_path):
+    everything = predict.predict_files(run, str(pictures), tmp_path / "a", 0.0)
+    sure = predict.predict_files(run, str(pictures), tmp_path / "b", 0.1)
+    assert sure == [result for result in everything if result["score"] >= 0.1]
+    alone = predict.predict_files(run, str(pictures / "b.jpg"), tmp_path / "c", 0.0)
+    together = [result for result in everything if result["file_name"] == "b.jpg"]
+    assert len(alone) == len(together)
+    for one, other in zip(alone, together):
+        np.testing.assert_allclose(one["bbox"], other["bbox"], atol=0.01)
+
+
+def test_predictions_agree_with_the_evaluation(run):
+    """The same scene through a file and through the evaluator's loader."""
+    predictor = predict.Predictor(run)
+    source = train.sources.make(("shapes:test:3",), micro.get_config())
+    images = [predict.Picture(i, None, None, source[i]["image"]) for i in range(3)]
+    from_files = [found for _, found in predictor(images)]
+    evaluator = evaluate.Evaluator(predictor.detector, source, predictor._runner)
+    for (_, expected, _), found in zip(evaluator._detect(predictor._variables), from_files):
+        np.testing.assert_array_equal(found["labels"], expected["labels"])
+        np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-6)
+
+
+def test_globs_and_their_absence(pictures, tmp_path):
+    found = predict.find_inputs(str(pictures / "*.jp*g"))
+    assert [path.name for path in found] == ["b.jpg", "c.jpeg"]
+    for nothing in ("*.bmp", "no such folder"):
+        with pytest.raises(DataError, match="no such file"):
+            predict.find_inputs(str(pictures / nothing))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        predict.find_inputs(str(tmp_path / "empty"))
+
+
+def test_a_damaged_picture_is_reported_after_the_others_are_done(run, pictures, tmp_path):
+    whole = (pictures / "b.jpg").read_bytes()
+    (pictures / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"b\.jpg: truncated"):
+        predict.predict_files(run, str(pictures), tmp_path / "out", 0.0)
+    results = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {result["file_name"] for result in results} == {"a é.png", "c.jpeg"}
+    assert {result["image_id"] for result in results} == {0, 2}
+
+
+def test_a_video_gives_a_video_and_frames_in_the_results(run, tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+    writer.release()
+    results = predict.predict_files(run, str(path), tmp_path / "out", 0.0)
+    assert {result["frame"] for result in results} == set(range(6))
+    drawn = cv2.VideoCapture(str(tmp_path / "out" / "00000_clip.mp4"))
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    assert drawn.read()[1].shape == (48, 64, 3)
+
+
+def test_a_folder_that_is_no_run(tmp_path, pictures):
+    with pytest.raises(CheckpointError, match="not a run"):
+        predict.predict_files(tmp_path, str(pictures), tmp_path / "out", 0.5)
