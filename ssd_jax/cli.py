@@ -30,7 +30,8 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _first_lines(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(lines[:3]) or type(error).__name__
 
 
