@@ -16,13 +16,13 @@ def get_config() -> ConfigDict:
     config.image_size = (160, 160)
     config.data.train = ("shapes:train:4000",)
     config.data.test = ("shapes:test:300",)
-    config.augment.zoom_out.probability = 0.2
+    config.augment.geometric = ("flip",)  # every scene is drawn for this: no need to crop it
     config.augment.photometric.operations = ("brightness", "contrast")
     config.model.backbone.levels = 5
     config.priors.sizes = ()
     config.priors.formula.update({"s_min": 0.2, "s_max": 0.9, "first": 0.1})
     config.priors.aspect_ratios = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,))
-    config.steps = 700
-    config.eval_every = 350
+    config.steps = 1000
+    config.eval_every = 500
     config.save_every = 100
     return config
