@@ -6,6 +6,8 @@ the best for a later one, and a score that is not a number is never best.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,19 @@ _KEPT = {"latest": 2, "best": 1}
 
 
 class Checkpoints:
-    """The checkpoints of one run, under `folder`. Close it, or use it as a context manager."""
+    """The checkpoints of one run, under `folder`. Close it, or use it as a context manager.
+
+    A reader (`create=False`) changes nothing: a save that a live run is writing stays. A save
+    that fails, at once or in the background, raises MachineError at the next call.
+    """
 
     def __init__(self, folder: Path, create: bool = True):
-        if not create and not folder.is_dir():
-            raise CheckpointError(f"no checkpoints in {folder}: has this run saved one yet?")
         self._folder = folder
-        self._series = {name: _manager(folder / name, kept) for name, kept in _KEPT.items()}
+        names = [name for name in _KEPT if create or (folder / name).is_dir()]
+        if not names:
+            raise CheckpointError(f"no checkpoints in {folder}: has this run saved one yet?")
+        with _disk_trouble(folder):
+            self._series = {name: _manager(folder / name, _KEPT[name], create) for name in names}
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -53,7 +61,8 @@ class Checkpoints:
         step = manager.latest_step()
         if step is None:
             return -math.inf
-        manager.wait_until_finished()
+        with _disk_trouble(self._folder):
+            manager.wait_until_finished()
         return float(
             manager.restore(step, args=ocp.args.Composite(notes=_READ_NOTES)).notes["score"]
         )
@@ -65,10 +74,12 @@ class Checkpoints:
     def restore(self, which: str, like: State) -> State:
         """The state of "best", "latest" or a step number; `like` gives shapes and dtypes.
 
-        Raises CheckpointError where there is none or it does not fit.
+        Before the first evaluation the latest is the best. Raises CheckpointError where there is
+        none or it does not fit.
         """
         manager, step = self._find(which)
-        manager.wait_until_finished()
+        with _disk_trouble(self._folder):
+            manager.wait_until_finished()
         place = manager.directory / str(step)
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home()), like
@@ -84,7 +95,8 @@ class Checkpoints:
     def close(self) -> None:
         """Wait for pending saves and end the background threads."""
         for manager in self._series.values():
-            manager.close()
+            with _disk_trouble(self._folder):
+                manager.close()
 
     def _save(self, series: str, state: State, step: int, notes: dict) -> None:
         manager = self._series[series]
@@ -95,15 +107,17 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave({"step": step, **notes})
         )
-        try:
+        with _disk_trouble(self._folder):
             manager.save(step, args=arguments, force=True)
-        except OSError as error:
-            raise MachineError(f"cannot save step {step} in {self._folder}: {error}") from error
 
     def _find(self, which: str) -> tuple[ocp.CheckpointManager, int]:
-        for name, manager in self._series.items():
-            step = manager.latest_step()
-            if which == name and step is not None:
+        order = ("best", "latest") if which == "best" else ("latest", "best")
+        for name in order:
+            manager = self._series.get(name)
+            step = manager.latest_step() if manager else None
+            if step is None:
+                continue
+            if which == name or which == "best":
                 return manager, step
             if which.isdigit() and int(which) in manager.all_steps():
                 return manager, int(which)
@@ -132,11 +146,23 @@ def _check_fits(saved: Any, target: State) -> None:
         raise ValueError(f"{len(differing)} arrays differ: " + "; ".join(differing[:3]))
 
 
-def _manager(folder: Path, kept: int) -> ocp.CheckpointManager:
-    try:
+def _manager(folder: Path, kept: int, create: bool) -> ocp.CheckpointManager:
+    if create:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(f"cannot write checkpoints to {folder}: {error}") from error
-    options = ocp.CheckpointManagerOptions(max_to_keep=kept, cleanup_tmp_directories=True)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=kept, create=create, read_only=not create, cleanup_tmp_directories=create
+    )
     handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handlers)
+
+
+@contextmanager
+def _disk_trouble(folder: Path) -> Iterator[None]:
+    """What Orbax raises when it cannot write, and TensorStore wraps in ValueError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise MachineError(
+            f"cannot write checkpoints to {folder}: {str(error)[:300]}\n"
+            "Free the disk, then start the same command again; older checkpoints are intact"
+        ) from error

@@ -1,14 +1,14 @@
 """Command lines: absl's `app.run` with this project's exit codes and one-line messages."""
 
+import errno
 import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from ssd_jax.errors import ConfigError, SsdError
+from ssd_jax.errors import ConfigError, Interrupted, MachineError, SsdError
 
-# What ml_collections and config files raise for a wrong name, type, value or file.
-_USAGE_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, IndexError)
+_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -22,17 +22,21 @@ def _parse(argv: list[str]) -> list[str]:
         unknown = flags.FLAGS(argv)[1:]
         if "config" in flags.FLAGS:
             flags.FLAGS.config.to_dict()  # a file that could not be loaded says so only now
-    except _USAGE_ERRORS as error:
-        raise ConfigError(f"{_first_lines(error)}\nSee --help, or the README") from error
+    except SystemExit:
+        sys.exit(0)  # --help; absl would call that a failure
+    except Exception as error:  # a config file is a program, and may fail in any way
+        raise ConfigError(f"{_short(error)}\nSee --help, or the README") from error
     if unknown:
         raise ConfigError(f"what is {' '.join(unknown)}? Flags are written --name=value")
     return argv[:1]
 
 
-def _first_lines(error: Exception) -> str:
+def _short(error: Exception) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     lines = [line for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[:3]) or type(error).__name__
+    expected = (flags.Error, AttributeError, KeyError, OSError)
+    kind = "" if isinstance(error, expected) else f"{type(error).__name__}: "
+    return kind + "\n".join(lines[:4])
 
 
 def _guarded(function: Callable):
@@ -41,3 +45,11 @@ def _guarded(function: Callable):
     except SsdError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
+    except OSError as error:
+        if error.errno not in _DISK_TROUBLE:
+            raise
+        print(f"cannot write: {error}", file=sys.stderr)
+        sys.exit(MachineError.exit_code)

@@ -9,12 +9,53 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-# A run continues only under the same values of these. Test data, logging, cadence, device layout,
-# postprocessing and the number of steps may differ.
+from ssd_jax.errors import ConfigError
+
+# A run continues only under the same values of these and the same training data. Test data,
+# logging, cadence, device layout, postprocessing and the number of steps may differ.
 _IDENTITY = (
-    "seed", "batch_size", "image_size", "data.train", "data.classes", "augment", "model", "priors",
-    "matching", "loss", "optim",
+    "seed", "batch_size", "image_size", "data.classes", "augment", "model", "priors", "matching",
+    "loss", "optim",
 )  # fmt: skip
+
+
+_CHOICES = {
+    "matching.matcher": ("best_prior", "bipartite"),
+    "matching.difficult": ("train", "ignore"),
+    "optim.schedule": ("step", "cosine"),
+    "priors.extra_square": ("second", "last", "none"),
+    "model.dtype": ("float32", "bfloat16"),
+    "parallel": ("pmap", "jit"),
+}
+_POSITIVE = (
+    "batch_size", "steps", "log_every", "optim.learning_rate", "loss.negative_ratio",
+    "matching.threshold", "postprocess.top_k", "postprocess.top_k_per_class",
+)  # fmt: skip
+_NOT_NEGATIVE = ("seed", "eval_every", "save_every", "optim.warmup_steps", "optim.weight_decay")
+
+
+def check(config: ConfigDict) -> None:
+    """Raise ConfigError naming every value that cannot work. Needs no device."""
+    flat = _flatten(config.to_dict())
+    problems = [
+        f"{name}={flat[name]!r} is not one of {', '.join(choices)}"
+        for name, choices in _CHOICES.items()
+        if flat[name] not in choices
+    ]
+    # Written so that a NaN is a problem too.
+    problems += [f"{name}={flat[name]} must be above 0" for name in _POSITIVE if not flat[name] > 0]
+    problems += [
+        f"{name}={flat[name]} must not be below 0" for name in _NOT_NEGATIVE if not flat[name] >= 0
+    ]
+    warmup, decays = flat["optim.warmup_steps"], (1.0,)
+    if flat["optim.schedule"] == "step":
+        decays = flat["optim.decay_at"]
+    if warmup >= min(decays, default=1.0) * flat["steps"]:
+        problems.append(
+            f"optim.warmup_steps={warmup} reaches the first decay of {flat['steps']} steps"
+        )
+    if problems:
+        raise ConfigError("\n".join(f"config.{problem}" for problem in problems))
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def size(path: str | os.PathLike) -> tuple[int, int]:
     PNG), and above Pillow's pixel limit, because a small file can decode to gigabytes. The
     limit also makes Pillow warn.
     """
-    from PIL import Image  # comes with matplotlib
+    from PIL import Image  # costs a moment that most commands need not spend
 
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:

@@ -14,8 +14,9 @@ from ssd_jax import checkpoint, draw, step, workdir
 from ssd_jax import config as configs
 from ssd_jax.data import loader, sources
 from ssd_jax.data.sources import Source
+from ssd_jax.errors import CheckpointError
 from ssd_jax.metrics import coco, voc
-from ssd_jax.parallel import Runner, make
+from ssd_jax.parallel import Runner, make, whole_rows
 
 HEADLINE = "voc/AP50_area/mean"
 _PICTURES, _COLUMNS = 12, 4
@@ -27,6 +28,7 @@ class Evaluator:
     def __init__(self, detector: step.Detector, source: Source, runner: Runner):
         self._detector, self._source, self._runner = detector, source, runner
         self._predict = runner.compile_predict(partial(step.predict, detector))
+        self._rows = whole_rows(detector.config.batch_size)
 
     def __call__(self, variables: dict) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and a grid of pictures uint8 [H, W, 3]; `variables` are replicated."""
@@ -35,15 +37,13 @@ class Evaluator:
             truths.append(truth)
             detections.append(detection)
             if len(pictures) < _PICTURES:
-                pictures.append(self._picture(image, truth, detection))
+                pictures.append(self._picture(image, detection))
         scores = dict(voc.evaluate(truths, detections, self._source.classes))
         scores |= coco.evaluate(truths, detections, self._source.classes)
         return scores, draw.grid(pictures, _COLUMNS)
 
     def _detect(self, variables: dict) -> Iterator[tuple[dict, dict, np.ndarray]]:
-        batches = loader.evaluation_batches(
-            self._source, self._detector.config, self._detector.config.batch_size
-        )
+        batches = loader.evaluation_batches(self._source, self._detector.config, self._rows)
         for batch in tqdm(batches, desc="evaluating", leave=False, disable=None):
             images = self._runner.shard({"image": batch["image"]})["image"]
             found = self._runner.rows(self._predict(variables, images))
@@ -51,7 +51,7 @@ class Evaluator:
                 truth = {name: batch[name][row] for name in ("boxes", "labels", "ignore", "size")}
                 yield truth, {k: v[row] for k, v in found._asdict().items()}, batch["image"][row]
 
-    def _picture(self, image: np.ndarray, truth: dict, detection: dict) -> np.ndarray:
+    def _picture(self, image: np.ndarray, detection: dict) -> np.ndarray:
         sure = detection["scores"] >= 0.5
         return draw.draw_boxes(
             image, detection["boxes"][sure], detection["labels"][sure], self._source.classes,
@@ -64,12 +64,12 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
 
     Raises ConfigError when `config` is another experiment than the run's.
     """
-    workdir.describe(folder)
+    configs.check(config)
     workdir.check_same(folder, config)
     detector, variables, classes, at = open_run(folder, which)
     detector = detector._replace(config=config)
     source = sources.make(config.data.test, config, classes)
-    runner = make(config.parallel, config.batch_size)
+    runner = make(config.parallel)
     scores, picture = Evaluator(detector, source, runner)(runner.replicate(variables))
     report(folder, at, scores, picture, config)
     return scores
@@ -80,37 +80,44 @@ def open_run(folder: Path, which: str = "best") -> tuple[step.Detector, dict, tu
 
     Needs the run folder alone; the priors are those that were saved with it.
     """
-    classes = tuple(workdir.describe(folder)["classes"])
-    detector = step.build(configs.load(folder / "config.json"), len(classes) + 1)
-    saved = np.load(folder / "priors.npy", allow_pickle=False)
-    detector = detector._replace(priors=detector.priors._replace(boxes=saved))
+    run = workdir.load(folder)
+    detector = step.build(run.config, len(run.classes) + 1)
+    if run.priors.shape != detector.priors.boxes.shape:
+        raise CheckpointError(
+            f"{folder / 'priors.npy'} holds {len(run.priors)} priors and the model has "
+            f"{len(detector.priors.boxes)}: these files are of different runs"
+        )
+    detector = detector._replace(priors=detector.priors._replace(boxes=run.priors))
     like = step.abstract_state(detector)
     with checkpoint.Checkpoints(folder / "checkpoints", create=False) as checkpoints:
         state = checkpoints.restore(which, like)
-    return detector, step.variables(state), classes, int(state.step)
+    return detector, step.variables(state), run.classes, int(state.step)
 
 
-def report(folder: Path, at: int, scores: dict, picture: np.ndarray, config) -> None:
-    """Write `results.json` (with the thresholds the scores depend on) and the picture."""
+def report(folder: Path, at: int, scores: dict, picture: np.ndarray, config: ConfigDict) -> None:
+    """Write `results.json` (with what the scores depend on) and the picture."""
     finite = {k: (None if math.isnan(v) else round(v, 6)) for k, v in scores.items()}
-    postprocess = json.loads(config.postprocess.to_json())
-    workdir.write_json(
-        folder / "results.json", {"step": at, "postprocess": postprocess, "scores": finite}
-    )
+    workdir.write_json(folder / "results.json", _conditions(at, config) | {"scores": finite})
     draw.save(folder / "pictures" / f"detections_{at:07d}.png", picture)
 
 
-def last_report(folder: Path) -> tuple[int, dict[str, float]]:
-    """Step and scores of `results.json`; (-1, {}) where there is none."""
-    path = folder / "results.json"
-    if not path.exists():
-        return -1, {}
-    results = json.loads(path.read_text())
-    scores = {k: math.nan if v is None else v for k, v in results["scores"].items()}
-    return results["step"], scores
+def reported(folder: Path, at: int, config: ConfigDict) -> dict[str, float]:
+    """The scores of `results.json` if they are of this step, data and thresholds, else {}."""
+    try:
+        results = json.loads((folder / "results.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    if {name: results.get(name) for name in _conditions(at, config)} != _conditions(at, config):
+        return {}
+    return {k: math.nan if v is None else v for k, v in results["scores"].items()}
 
 
-def table(scores: dict[str, float], config) -> str:
+def _conditions(at: int, config: ConfigDict) -> dict:
+    plain = configs.to_dict(config)
+    return {"step": at, "data": plain["data"]["test"], "postprocess": plain["postprocess"]}
+
+
+def table(scores: dict[str, float], config: ConfigDict) -> str:
     """Scores for the terminal, the thresholds beside them."""
     post = config.postprocess
     lines = [

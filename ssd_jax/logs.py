@@ -1,4 +1,4 @@
-"""Progress, `metrics.jsonl` and TensorBoard. Only the lead process makes one of these.
+"""Progress, `metrics.jsonl` and TensorBoard.
 
 `metrics.jsonl` is the source of truth: one JSON object a line, appended and flushed, so that
 nothing is lost when the process is killed. TensorBoard gets the same numbers.
@@ -27,9 +27,9 @@ class MetricsFile:
     """
 
     def __init__(self, folder: Path, first_step: int):
-        path = folder / "metrics.jsonl"
-        _cut(path, first_step)
-        self._file = path.open("a")
+        self._path = folder / "metrics.jsonl"
+        _cut(self._path, first_step)
+        self._file = self._path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -40,6 +40,11 @@ class MetricsFile:
         for name, value in finite.items():
             if value is not None:
                 self._board.add_scalar(name, value, step)
+
+    def has(self, step: int, name: str) -> bool:
+        """Whether the number `name` of step `step` is written already."""
+        lines = map(json.loads, self._path.read_text().splitlines())
+        return any(line["step"] == step and name in line for line in lines)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture uint8 [H, W, 3] for TensorBoard."""

@@ -6,6 +6,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from ssd_jax import cli
+from ssd_jax import config as configs
 
 
 def define_flags() -> None:
@@ -19,10 +20,11 @@ def define_flags() -> None:
 
 def main() -> None:
     """Start the mode that was asked for."""
+    given = flags.FLAGS
+    configs.check(given.config)
     # Imported here, so that a mistake on the command line is answered before JAX starts.
     from ssd_jax import evaluate, train
 
-    given = flags.FLAGS
     config, workdir = given.config, Path(given.workdir or _default_workdir())
     if given.mode == "train":
         scores = train.train_and_evaluate(config, workdir)

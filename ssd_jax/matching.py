@@ -76,7 +76,8 @@ def _claim_bipartite(overlap: Float[Array, "M A"]) -> Int[Array, " A"]:
 
     A truth's best prior is looked up again only when it reaches the top and finds that prior
     taken: what it remembers is an upper bound, so the order of assignments is the greedy one.
-    The loop ends after the truths that are really there. Ties: lowest prior, then lowest truth.
+    The loop ends after the truths that are really there and the lookups that found a prior
+    taken; each costs one row. Ties: lowest prior, then lowest truth.
     """
     size = overlap.shape[1]
 

@@ -107,21 +107,35 @@ class Jit:
 Runner = Pmap | Jit
 
 
-def make(name: str, batch_size: int) -> Runner:
-    """The runner that `config.parallel` names, on all local devices.
+def make(name: str) -> Runner:
+    """The runner that `config.parallel` names, on all local devices."""
+    return {"pmap": Pmap, "jit": Jit}[name]()
 
-    Raises ConfigError for an unknown name or a batch that the devices cannot share evenly.
-    """
-    runners = {"pmap": Pmap, "jit": Jit}
-    if name not in runners:
-        raise ConfigError(f"config.parallel={name!r}: one of {sorted(runners)}")
+
+def check_batch(batch_size: int) -> None:
+    """Raise ConfigError for a batch that the devices cannot share evenly."""
     count = jax.local_device_count()
     if batch_size % count:
         raise ConfigError(
             f"config.batch_size={batch_size} does not divide over {count} devices; "
-            f"try {max(batch_size // count, 1) * count}"
+            f"try {whole_rows(batch_size)}"
         )
-    return runners[name]()
+
+
+def whole_rows(rows: int) -> int:
+    """`rows` rounded up to what the devices can share evenly."""
+    count = jax.local_device_count()
+    return -(-rows // count) * count
+
+
+def process() -> tuple[int, int]:
+    """This process and their number: whose rows of each global batch to read."""
+    return jax.process_index(), jax.process_count()
+
+
+def global_sum(tree: Tree, axis_name: str | None) -> Tree:
+    """Sum over the devices of a pmapped program; without an axis the whole batch is here."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
 def home() -> jax.sharding.Sharding:

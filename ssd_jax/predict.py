@@ -17,7 +17,7 @@ from absl import flags
 from tqdm import tqdm
 
 from ssd_jax import augment, cli, decode, draw, evaluate, parallel, step, workdir
-from ssd_jax.errors import DataError, MachineError, SsdError
+from ssd_jax.errors import ConfigError, DataError, MachineError, SsdError
 from ssd_jax.metrics import coco
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -39,8 +39,8 @@ class Predictor:
 
     def __init__(self, folder: Path, which: str = "best"):
         self.detector, variables, self.classes, self.step = evaluate.open_run(folder, which)
-        self._rows = self.detector.config.batch_size
-        self._runner = parallel.make(self.detector.config.parallel, self._rows)
+        self._rows = parallel.whole_rows(self.detector.config.batch_size)
+        self._runner = parallel.make(self.detector.config.parallel)
         self._variables = self._runner.replicate(variables)
         self._predict = self._runner.compile_predict(partial(step.predict, self.detector))
 
@@ -57,7 +57,7 @@ class Predictor:
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
         config = self.detector.config
-        return augment.warp(image, augment.WHOLE, config.image_size, tuple(config.model.mean))
+        return augment.resize({"image": image}, config.image_size, config.model.mean)["image"]
 
 
 def predict_files(
@@ -69,6 +69,8 @@ def predict_files(
     others are done.
     """
     paths = find_inputs(pattern)
+    if output.resolve() in {path.parent.resolve() for path in paths}:
+        raise ConfigError(f"--output={output} holds the input: name another folder")
     predictor = Predictor(folder, which)
     refused: list[SsdError] = []
     results, table = [], []
@@ -96,32 +98,34 @@ def find_inputs(pattern: str) -> list[Path]:
         found = [path]
     else:
         found = [Path(each) for each in glob.glob(pattern, recursive=True)]
+    found = [each for each in found if each.is_file() and not each.name.startswith(".")]
     if not found:
         raise DataError(f"--input={pattern}: no such file or folder of pictures")
-    return sorted(each for each in found if each.is_file())
+    return sorted(found)
 
 
 def _read(paths: list[Path], refused: list[SsdError]) -> Iterator[Picture]:
     for image_id, path in enumerate(paths):
-        if path.suffix.lower() in _VIDEOS:
-            yield from _frames(image_id, path)
-            continue
         try:
-            decode.size(path)  # refuses what would not fit into memory
-            yield Picture(image_id, path, None, decode.read(path))
+            if path.suffix.lower() in _VIDEOS:
+                yield from _frames(image_id, path)
+            else:
+                decode.size(path)  # refuses what would not fit into memory
+                yield Picture(image_id, path, None, decode.read(path))
         except DataError as error:
             refused.append(error)
 
 
 def _frames(image_id: int, path: Path) -> Iterator[Picture]:
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
+    capture, frame = cv2.VideoCapture(str(path)), 0
+    try:
+        while (read := capture.read())[0]:
+            yield Picture(image_id, path, frame, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
+            frame += 1
+    finally:
+        capture.release()
+    if not frame:
         raise DataError(f"{path}: not a video that OpenCV reads")
-    frame = 0
-    while (read := capture.read())[0]:
-        yield Picture(image_id, path, frame, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-        frame += 1
-    capture.release()
 
 
 class _Pictures:
@@ -157,10 +161,15 @@ class _Pictures:
             if self._video:
                 self._video[1].release()
             target = self._folder / f"{picture.image_id:05d}_{picture.path.stem}.mp4"
-            rate = cv2.VideoCapture(str(picture.path)).get(cv2.CAP_PROP_FPS) or 25.0
+            capture = cv2.VideoCapture(str(picture.path))
+            rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
+            capture.release()
             height, width = picture.image.shape[:2]
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._video = picture.path, cv2.VideoWriter(str(target), code, rate, (width, height))
+            writer = cv2.VideoWriter(str(target), code, rate, (width, height))
+            if not writer.isOpened():
+                raise MachineError(f"cannot write the video {target}: no encoder, or no space")
+            self._video = picture.path, writer
         return self._video[1]
 
 

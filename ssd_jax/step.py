@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax import lax
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from ssd_jax import losses, matching, optim, photometric, postprocess
+from ssd_jax import losses, matching, optim, parallel, photometric, postprocess
 from ssd_jax import priors as prior_table
 from ssd_jax.models import ssd
 
@@ -40,7 +39,6 @@ class Detector(NamedTuple):
     model: nn.Module
     priors: prior_table.Priors
     optimizer: optax.GradientTransformation
-    num_classes: int
     axis_name: str | None
 
 
@@ -53,13 +51,12 @@ def build(config: ConfigDict, num_classes: int, axis_name: str | None = None) ->
         model=ssd.build(config.model, num_classes, priors.per_cell, axis_name),
         priors=priors,
         optimizer=optim.make(config.optim, config.steps),
-        num_classes=num_classes,
         axis_name=axis_name,
     )
 
 
 def create_state(detector: Detector) -> State:
-    """The state before the first step, from `config.seed`."""
+    """The state before the first step, from `config.seed` (other weights on other platforms)."""
     images = jnp.zeros((1, *detector.config.image_size, 3), jnp.float32)
     init = jax.jit(partial(detector.model.init, train=False))
     # Some shapes of kernels take XLA:CPU ten seconds to compile with the default generator.
@@ -84,6 +81,7 @@ def train_step(detector: Detector, state: State, batch: dict) -> tuple[State, Me
     of each image, which names the guilty one when a loss is not finite.
     """
     config = detector.config
+    global_sum = partial(parallel.global_sum, axis_name=detector.axis_name)
     images = _normalized(detector, distorted(detector, batch))
     targets = jax.vmap(partial(_targets, detector))(batch["boxes"], batch["labels"])
 
@@ -96,14 +94,14 @@ def train_step(detector: Detector, state: State, batch: dict) -> tuple[State, Me
             logits, offsets, targets.labels, targets.offsets
         )
         image_loss = loss.classification + config.loss.localization_weight * loss.localization
-        positives = _global_sum(detector, loss.positives.sum())
+        positives = global_sum(loss.positives.sum())
         share = image_loss.sum() / jnp.maximum(positives, 1).astype(jnp.float32)
         return share, (loss, image_loss, positives, updated.get("batch_stats", {}))
 
     gradient, (loss, image_loss, positives, batch_stats) = jax.grad(total_loss, has_aux=True)(
         state.params
     )
-    gradient = _global_sum(detector, gradient)
+    gradient = global_sum(gradient)
     updates, opt_state = detector.optimizer.update(gradient, state.opt_state, state.params)
     new_state = State(
         step=state.step + 1,
@@ -112,14 +110,14 @@ def train_step(detector: Detector, state: State, batch: dict) -> tuple[State, Me
         opt_state=opt_state,
     )
     count = jnp.maximum(positives, 1).astype(jnp.float32)
-    classification = _global_sum(detector, loss.classification.sum()) / count
-    localization = _global_sum(detector, loss.localization.sum()) / count
+    classification = global_sum(loss.classification.sum()) / count
+    localization = global_sum(loss.localization.sum()) / count
     metrics = {
         "loss": classification + config.loss.localization_weight * localization,
         "classification": classification,
         "localization": localization,
         "positives": positives,
-        "negatives": _global_sum(detector, loss.negatives.sum()),
+        "negatives": global_sum(loss.negatives.sum()),
         "gradient_norm": optax.tree.norm(gradient),
         "learning_rate": optim.schedule(config.optim, config.steps)(state.step),
         "image_loss": image_loss,
@@ -169,8 +167,3 @@ def distorted(detector: Detector, batch: dict) -> Float[Array, "B H W 3"]:
 def _normalized(detector: Detector, images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
     config = detector.config.model
     return photometric.normalize(images, config.mean, config.std, jnp.dtype(config.dtype))
-
-
-def _global_sum(detector: Detector, tree):
-    """Sum over the devices; outside pmap the whole batch is here already."""
-    return tree if detector.axis_name is None else lax.psum(tree, detector.axis_name)

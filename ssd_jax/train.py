@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssd_jax import checkpoint, draw, evaluate, logs, parallel, step, workdir
+from ssd_jax import config as configs
 from ssd_jax.data import loader, sources
 from ssd_jax.errors import Interrupted, NonFiniteLossError
 
@@ -23,52 +24,69 @@ def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
     Returns the last scores. Raises an `SsdError` for what the user can act on; `Interrupted`
     after SIGTERM or SIGINT, with everything saved.
     """
-    with workdir.lock(folder):
-        return _train(config, folder)
+    configs.check(config)
+    with workdir.lock(folder), _Signals() as signals:
+        runner = parallel.make(config.parallel)
+        parallel.check_batch(config.batch_size)
+        train_set = sources.make(config.data.train, config, config.data.classes)
+        test_set = sources.make(config.data.test, config, train_set.classes)
+        detector = step.build(config, len(train_set.classes) + 1, runner.axis_name)
+        with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
+            _claim(folder, checkpoints, detector, train_set)
+            run = _Run(folder, runner, detector, train_set, test_set, checkpoints)
+            with closing(run.metrics), closing(run.progress):
+                return run.go(signals)
 
 
-def _train(config: ConfigDict, folder: Path) -> dict[str, float]:
-    runner = parallel.make(config.parallel, config.batch_size)
-    train_set = sources.make(config.data.train, config, config.data.classes)
-    test_set = sources.make(config.data.test, config, train_set.classes)
-    detector = step.build(config, len(train_set.classes) + 1, runner.axis_name)
-    workdir.open_for_training(
-        folder, config, train_set.classes, train_set.fingerprint, detector.priors.boxes
+def is_time(done: int, every: int, steps: int) -> bool:
+    """Whether something that happens `every` so many steps, and at the end, happens now."""
+    return done == steps or (every > 0 and done % every == 0)
+
+
+def guilty(image_ids: np.ndarray, image_loss: np.ndarray, source: sources.Source) -> str:
+    """Names of the first images [B] whose loss [B] is not finite, or that it is none alone."""
+    bad = image_ids[~np.isfinite(image_loss)]
+    return ", ".join(source.name(int(i)) for i in bad[:5]) or "no single image"
+
+
+def _claim(folder, checkpoints, detector, train_set) -> None:
+    """Make the folder this run's, or refuse it when steps of another experiment are in it."""
+    run = workdir.Run(
+        detector.config, train_set.classes, train_set.fingerprint, detector.priors.boxes
     )
-    with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints, _Signals() as signals:
-        run = _Run(config, folder, runner, detector, train_set, test_set, checkpoints)
-        with closing(run.metrics), closing(run.progress):
-            return run.go(signals)
+    if checkpoints.latest_step() is not None:
+        workdir.check_same(folder, run.config, {"classes": run.classes, "data": run.data})
+    workdir.begin(folder, run)
 
 
 class _Run:
     """The parts of a run while it is alive."""
 
-    def __init__(self, config, folder, runner, detector, train_set, test_set, checkpoints):
-        self.config, self.folder, self.runner = config, folder, runner
+    def __init__(self, folder, runner, detector, train_set, test_set, checkpoints):
+        self.config, self.folder, self.runner = detector.config, folder, runner
         self.detector, self.train_set, self.checkpoints = detector, train_set, checkpoints
-        state = _begin(detector, checkpoints)
+        state = _first_state(detector, checkpoints)
         self.first_step = int(state.step)
-        self._introduce(detector, state, test_set)
+        self._introduce(state, test_set)
         self.state = runner.replicate(state)
         self.train_step = runner.compile(partial(step.train_step, detector))
         self.evaluator = evaluate.Evaluator(detector, test_set, runner)
         self.metrics = logs.MetricsFile(folder, self.first_step)
-        self.progress = logs.Progress(self.first_step, config.steps, config.batch_size)
+        self.progress = logs.Progress(self.first_step, self.config.steps, self.config.batch_size)
         self.scores: dict[str, float] = {}
 
     def go(self, signals: "_Signals") -> dict[str, float]:
         """The loop."""
-        config, steps = self.config, self.config.steps
-        if self.first_step >= steps:
-            logs.say(f"already done: {self.folder} is at step {self.first_step} of {steps}")
-            done = evaluate.last_report(self.folder)
-            return done[1] if done[0] == self.first_step else self._evaluate(self.first_step)
-        if self.first_step == 0:
+        config, steps, first = self.config, self.config.steps, self.first_step
+        if first == 0:
             self._picture_input()
-        batches = loader.training_batches(self.train_set, config, self.first_step, steps)
+        elif is_time(first, config.eval_every, steps) and not self._is_evaluated(first):
+            self._evaluate(first)  # it was stopped between saving and evaluating
+        if first >= steps:
+            return self._already_done()
+        batches = loader.training_batches(self.train_set, config, first, steps, parallel.process())
         before = None
-        for done, batch in enumerate(batches, self.first_step + 1):
+        for done, batch in enumerate(batches, first + 1):
             self.state, metrics = self.train_step(self.state, self.runner.shard(batch))
             # The step before is read while this one runs, so that the device never waits.
             self._check(before)
@@ -79,8 +97,10 @@ class _Run:
                 self._check(before)
                 before = None
                 with self.progress.paused():
-                    self._save(done, score)
-            if done == self.first_step + 1:
+                    self.checkpoints.save(self.runner.unreplicate(self.state), done)
+                    if score:
+                        self._evaluate(done)
+            if done == first + 1:
                 jax.block_until_ready(self.state.step)
                 self.progress.restart_clock(done)
             if stop:
@@ -89,19 +109,27 @@ class _Run:
                 )
         return self.scores
 
+    def _already_done(self) -> dict[str, float]:
+        logs.say(f"already done: {self.folder} is at step {self.first_step} of {self.config.steps}")
+        if not self.scores:
+            self.scores = evaluate.reported(self.folder, self.first_step, self.config)
+        if not self.scores:
+            self._evaluate(self.first_step)
+        return self.scores
+
     def _check(self, finished: tuple | None) -> None:
         """Report a finished step; raise NonFiniteLossError naming the images of a bad one."""
         if finished is None:
             return
         done, image_ids, metrics = finished
         loss = self.runner.scalar(metrics["loss"])
-        if not math.isfinite(loss):
-            image_loss = self.runner.rows(metrics["image_loss"])
-            guilty = image_ids[~np.isfinite(image_loss)]
-            names = ", ".join(self.train_set.name(int(i)) for i in guilty[:5]) or "no single image"
+        # A gradient that is not finite spoils the parameters while the loss still looks well.
+        if not math.isfinite(loss + self.runner.scalar(metrics["gradient_norm"])):
+            names = guilty(image_ids, self.runner.rows(metrics["image_loss"]), self.train_set)
             raise NonFiniteLossError(
-                f"the loss of step {done} is {loss} (from: {names}); the last checkpoint is good. "
-                "Lower config.optim.learning_rate or lengthen config.optim.warmup_steps"
+                f"loss or gradient of step {done} is not finite (loss {loss}, from: {names}). "
+                "Checkpoints hold the steps before; start into a new --workdir with a lower "
+                "config.optim.learning_rate or a longer config.optim.warmup_steps"
             )
         self.progress.update(done, loss)
         if is_time(done, self.config.log_every, self.config.steps):
@@ -112,22 +140,22 @@ class _Run:
                 | {"images_per_second": self.progress.rate(done)},
             )
 
-    def _save(self, done: int, score: bool) -> None:
-        """Save the state as the latest and, evaluated, as the best if it is."""
-        state = self.runner.unreplicate(self.state)
-        self.checkpoints.save(state, done)
-        if score:
-            scores = self._evaluate(done)
-            self.checkpoints.save_if_best(state, done, scores[evaluate.HEADLINE])
-
-    def _evaluate(self, done: int) -> dict[str, float]:
-        scores, picture = self.evaluator(step.variables(self.state))
-        self.scores = scores
-        self.metrics.write(done, scores)
+    def _evaluate(self, done: int) -> None:
+        """Score the state, report it everywhere, and keep it if it is the best."""
+        self.scores, picture = self.evaluator(step.variables(self.state))
+        evaluate.report(self.folder, done, self.scores, picture, self.config)
+        headline = self.scores[evaluate.HEADLINE]
+        self.checkpoints.save_if_best(self.runner.unreplicate(self.state), done, headline)
         self.metrics.image(done, "detections", picture)
-        evaluate.report(self.folder, done, scores, picture, self.config)
-        logs.say(f"step {done}: mAP@.5 {scores[evaluate.HEADLINE]:.4f}")
-        return scores
+        self.metrics.write(done, self.scores)
+        post = self.config.postprocess
+        logs.say(
+            f"step {done}: mAP@.5 {headline:.4f} "
+            f"(score > {post.score_threshold}, NMS at {post.iou_threshold})"
+        )
+
+    def _is_evaluated(self, done: int) -> bool:
+        return self.metrics.has(done, evaluate.HEADLINE)
 
     def _picture_input(self) -> None:
         """Draw what the network is about to be trained on: the most useful of all pictures."""
@@ -148,26 +176,21 @@ class _Run:
         draw.save(path, draw.grid(pictures, _COLUMNS))
         logs.say(f"{len(pictures)} augmented training images with their boxes: {path}")
 
-    def _introduce(self, detector: step.Detector, state: step.State, test_set) -> None:
+    def _introduce(self, state: step.State, test_set: sources.Source) -> None:
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        begin = "resumed at" if self.first_step else "from"
         logs.say(
-            f"run        {self.folder} ({'resumed at' if self.first_step else 'from'} step "
-            f"{self.first_step} of {self.config.steps})\n"
+            f"run        {self.folder} ({begin} step {self.first_step} of {self.config.steps})\n"
             f"devices    {parallel.describe()}, {self.config.parallel}, "
             f"batch {self.config.batch_size}\n"
             f"model      {self.config.model.name}, {count / 1e6:.2f} M parameters, "
-            f"{len(detector.priors.boxes)} priors\n"
+            f"{len(self.detector.priors.boxes)} priors\n"
             f"train      {self.train_set.summary()}\n"
             f"test       {test_set.summary()}"
         )
 
 
-def is_time(done: int, every: int, steps: int) -> bool:
-    """Whether something that happens `every` so many steps, and at the end, happens now."""
-    return done == steps or (every > 0 and done % every == 0)
-
-
-def _begin(detector: step.Detector, checkpoints: checkpoint.Checkpoints) -> step.State:
+def _first_state(detector: step.Detector, checkpoints: checkpoint.Checkpoints) -> step.State:
     if checkpoints.latest_step() is None:
         return step.create_state(detector)
     return checkpoints.restore("latest", step.abstract_state(detector))
@@ -187,6 +210,6 @@ class _Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame) -> None:
+        # Nothing is printed here: the signal may have come in the middle of a print.
         self.received = True
         signal.signal(number, self._old[number])
-        logs.say("stopping after this step")

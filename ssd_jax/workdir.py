@@ -11,9 +11,11 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -46,61 +48,75 @@ def lock(workdir: Path) -> IO:
     return handle
 
 
-def open_for_training(
-    workdir: Path,
-    config: ConfigDict,
-    classes: tuple[str, ...],
-    fingerprint: str,
-    priors: np.ndarray,
-) -> None:
-    """Write what describes the run, or check that the run already there is this experiment.
+class Run(NamedTuple):
+    """What a run folder says about itself."""
 
-    Raises ConfigError naming the differing fields when it is another one.
-    """
-    if (workdir / "run.json").exists():
-        check_same(workdir, config)
-        old = describe(workdir)
-        run = {"classes": list(classes), "data": fingerprint}
-        _refuse(workdir, configs.differences({name: old[name] for name in run}, run))
-    run = {"classes": classes, "data": fingerprint, "versions": _versions()}
-    np.save(workdir / "priors.npy", priors)
-    write_json(workdir / "config.json", configs.to_dict(config))
+    config: ConfigDict
+    classes: tuple[str, ...]
+    data: str  # fingerprint of the training data
+    priors: np.ndarray  # [A, 4]
+
+
+def begin(workdir: Path, run: Run) -> None:
+    """Write what describes the run."""
+    with _disk_trouble(workdir):
+        np.save(workdir / "priors.npy", run.priors)
+    write_json(workdir / "config.json", configs.to_dict(run.config))
+    described = {"classes": run.classes, "data": run.data, "versions": _versions()}
     # Last, since its presence says that the folder is a run.
-    write_json(workdir / "run.json", run)
+    write_json(workdir / "run.json", described)
 
 
-def check_same(workdir: Path, config: ConfigDict) -> None:
-    """Raise ConfigError naming the fields in which the run is another experiment than `config`."""
-    old = configs.load(workdir / "config.json")
-    _refuse(workdir, configs.differences(configs.identity(old), configs.identity(config)))
-
-
-def describe(workdir: Path) -> dict[str, Any]:
-    """What `run.json` says. Raises CheckpointError where the folder is not a run."""
+def load(workdir: Path) -> Run:
+    """What describes the run. Raises CheckpointError where the folder is not a whole run."""
     try:
-        return json.loads((workdir / "run.json").read_text())
+        described = json.loads((workdir / "run.json").read_text())
+        return Run(
+            config=configs.load(workdir / "config.json"),
+            classes=tuple(described["classes"]),
+            data=described["data"],
+            priors=np.load(workdir / "priors.npy", allow_pickle=False),
+        )
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{workdir} is not a run: it has no run.json. Train into it first, or mend --workdir"
+            f"{workdir} is not a run: it has no {Path(error.filename).name}. "
+            "Train into it first, or mend --workdir"
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{workdir} is a damaged run ({type(error).__name__}: {error}); train into another"
         ) from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write atomically. Raises MachineError when the disk refuses."""
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        partial.write_text(json.dumps(value, indent=2) + "\n")
-        os.replace(partial, path)
-    except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror}") from error
+def check_same(workdir: Path, config: ConfigDict, data: dict[str, Any] | None = None) -> None:
+    """Raise ConfigError naming the fields in which the run is another experiment.
 
-
-def _refuse(workdir: Path, differing: list[str]) -> None:
+    `data` holds what else must agree, by the names of `Run`: classes, data.
+    """
+    run = load(workdir)
+    old = configs.identity(run.config) | {name: getattr(run, name) for name in data or {}}
+    differing = configs.differences(old, configs.identity(config) | (data or {}))
     if differing:
         lines = "\n  ".join(differing)
         raise ConfigError(
             f"{workdir} holds another experiment; choose another --workdir, or undo:\n  {lines}"
         )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write atomically. Raises MachineError when the disk refuses."""
+    partial = path.with_name(path.name + ".tmp")
+    with _disk_trouble(path):
+        partial.write_text(json.dumps(value, indent=2) + "\n")
+        os.replace(partial, path)
+
+
+@contextmanager
+def _disk_trouble(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"cannot write {place}: {error.strerror}") from error
 
 
 def _versions() -> dict[str, str]:

@@ -1,9 +1,15 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ssd_jax.checkpoint import Checkpoints
 from ssd_jax.errors import CheckpointError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def state(value: float):
@@ -71,3 +77,52 @@ def test_words_that_are_no_checkpoint(tmp_path):
         checkpoints.restore("newest", state(0))
     with pytest.raises(CheckpointError, match="no checkpoints"):
         Checkpoints(tmp_path / "nowhere", create=False)
+
+
+def test_before_the_first_evaluation_the_latest_is_the_best(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(3), 3)
+        assert checkpoints.restore("best", state(0))["step"] == 3
+
+
+def test_a_reader_leaves_the_save_of_a_live_run_alone(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(1), 1)
+    unfinished = tmp_path / "latest" / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    with Checkpoints(tmp_path, create=False) as checkpoints:
+        assert checkpoints.restore("latest", state(0))["step"] == 1
+    assert unfinished.is_dir()
+    Checkpoints(tmp_path).close()  # the next start of the run clears it
+    assert not unfinished.exists()
+
+
+FULL_DISK = """
+import pathlib, resource, signal, sys
+import numpy as np
+from ssd_jax import cli
+from ssd_jax.checkpoint import Checkpoints
+
+def main():
+    with Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
+        checkpoints.save({"a": np.ones(9, np.float32)}, 1)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        noise = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+        checkpoints.save({"a": noise}, 2)
+
+cli._guarded(main)
+"""
+
+
+def test_a_full_disk_ends_with_its_exit_code_and_keeps_the_last_save(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 6, result.stderr
+    assert "cannot write checkpoints" in result.stderr
+    assert result.stderr.strip().endswith("older checkpoints are intact")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 1
+        like = {"a": np.ones(9, np.float32)}
+        np.testing.assert_array_equal(checkpoints.restore("latest", like)["a"], like["a"])

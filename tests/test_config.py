@@ -1,9 +1,11 @@
 import json
+import re
 
 import micro
 import pytest
 
 from ssd_jax import config as configs
+from ssd_jax.errors import ConfigError
 
 
 def test_a_config_survives_json_with_its_tuples():
@@ -20,7 +22,6 @@ def test_a_config_survives_json_with_its_tuples():
         {"seed": 1}, {"batch_size": 8}, {"augment__flip__vertical": 0.5},
         {"model__backbone__levels": 3}, {"priors__clip": True}, {"matching__threshold": 0.4},
         {"loss__negative_ratio": 1.0}, {"optim__momentum": 0.5},
-        {"data__train": ("shapes:train:13",)},
     ],
 )  # fmt: skip
 def test_what_makes_another_experiment(change):
@@ -40,6 +41,30 @@ def test_what_makes_another_experiment(change):
 def test_what_may_differ_on_resume(change):
     old, new = configs.identity(micro.get_config()), configs.identity(micro.get_config(**change))
     assert old == new
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"matching__difficult": "ingore"}, "matching.difficult='ingore' is not one of train"),
+        ({"matching__matcher": "foo"}, "one of best_prior, bipartite"),
+        ({"parallel": "pmpa"}, "one of pmap, jit"),
+        ({"batch_size": 0}, "batch_size=0 must be above 0"),
+        ({"seed": -1}, "seed=-1 must not be below 0"),
+        ({"optim__learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"optim__warmup_steps": 6}, "warmup_steps=6 reaches"),
+        ({"optim__schedule": "step", "optim__warmup_steps": 4}, "warmup_steps=4 reaches"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(change, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        configs.check(micro.get_config(**change))
+
+
+def test_all_problems_are_in_one_message():
+    with pytest.raises(ConfigError) as error:
+        configs.check(micro.get_config(seed=-1, batch_size=-4, parallel="x"))
+    assert len(str(error.value).splitlines()) == 3
 
 
 def test_an_absent_field_is_a_difference():

@@ -37,6 +37,7 @@ def test_no_config_is_without_a_count():
 def test_a_config_builds_and_its_shapes_agree(path):
     config = load(path).get_config()
     assert config.is_locked
+    configs.check(config)
     classes = len(config.data.classes or range(80)) + 1
     detector = step.build(config, classes)
     priors = len(detector.priors.boxes)
@@ -68,13 +69,21 @@ def test_a_config_tells_its_story_and_survives_json(path):
     assert configs.from_dict(configs.to_dict(config)).to_dict() == config.to_dict()
 
 
-def test_own_photographs_are_named_on_the_command_line(tmp_path):
+@pytest.mark.parametrize(
+    ("lists", "train", "test"),
+    [
+        ((), "trainval", "test"),
+        (("train", "val"), "train", "val"),
+        (("train", "val", "trainval"), "train", "val"),  # trainval would contain val
+        (("train", "test"), "train", "test"),
+        (("train", "val", "trainval", "test"), "trainval", "test"),
+    ],
+)
+def test_own_photographs_are_never_in_both_sets(tmp_path, lists, train, test):
+    folder = tmp_path / "ImageSets" / "Main"
+    folder.mkdir(parents=True)
+    for name in lists:
+        (folder / f"{name}.txt").write_text("a\n")
     config = load(FILES[-1]).get_config(str(tmp_path))
-    assert config.data.train == (f"voc:{tmp_path}:trainval",)
-    lists = tmp_path / "ImageSets" / "Main"
-    lists.mkdir(parents=True)
-    for name in ("train", "val"):
-        (lists / f"{name}.txt").write_text("a\n")
-    config = load(FILES[-1]).get_config(str(tmp_path))
-    assert config.data.train == (f"voc:{tmp_path}:train",)
-    assert config.data.test == (f"voc:{tmp_path}:val",)
+    assert config.data.train == (f"voc:{tmp_path}:{train}",)
+    assert config.data.test == (f"voc:{tmp_path}:{test}",)

@@ -67,7 +67,8 @@ def test_given_classes_fix_the_labels(tmp_path):
         (box([1, 1, 4, float("nan")]), "annotation 1 of 7.png: bbox"),
         (box([1, 1, 4, "5"]), "annotation 1 of 7.png: bbox"),
         (box([1, 1, 4, 5], category_id=4), "unknown category 4"),
-        (box([1, 1, 4, 5], image_id=99), "annotations of image 99"),
+        (box([1, 1, 4, 5], image_id=99), "annotation 1 is of image 99"),
+        ({"id": 1, "bbox": [1, 1, 4, 5]}, "without 'image_id'"),
     ],
 )
 def test_bad_annotations_name_their_file(tmp_path, row, message):
@@ -83,5 +84,20 @@ def test_files_that_are_missing_or_no_annotations(tmp_path):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(DataError, match=message):
             coco.read(tmp_path, tmp_path / "bad.json")
+    for changes, message in (
+        ({"categories": [{"id": 3}]}, "without 'name'"),
+        ({"categories": [{"id": 3, "name": "a"}, {"id": 4, "name": "a"}]}, "the same name"),
+        ({"images": [{"id": 1, "file_name": "7.png"}] * 2}, "the same id"),
+    ):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match=message):
+            write_with(tmp_path / "x", changes)
     with pytest.raises(DataError, match=r"9\.png"):
-        write(tmp_path, [], images=[{"id": 9, "file_name": "9.png"}])
+        write_with(tmp_path, {"images": [{"id": 9, "file_name": "9.png"}]})
+
+
+def write_with(folder, changes):
+    """Read a file whose parts are `changes` or empty; no image is written."""
+    content = {"images": [], "categories": CATEGORIES, "annotations": []} | changes
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return coco.read(folder, folder / "boxes.json")

@@ -107,6 +107,25 @@ class Crowd:
         }
 
 
+class Queue(Crowd):
+    """Nine boxes in a row."""
+
+    max_boxes = 9
+
+    def __getitem__(self, index):
+        x = np.arange(9, dtype=np.float32) / 10
+        boxes = np.stack([x, x * 0, x + 0.05, x * 0 + 1], axis=1)
+        labels, ignore = np.ones(9, np.int32), np.zeros(9, bool)
+        return super().__getitem__(index) | {"boxes": boxes, "labels": labels, "ignore": ignore}
+
+
+def test_the_padding_follows_the_data():
+    (batch,) = loader.training_batches(Queue(), micro.get_config(augment__geometric=()), 0, 1)
+    assert batch["boxes"].shape == (4, 16, 4)
+    np.testing.assert_array_equal((batch["labels"] > 0).sum(1), [9] * 4)
+    np.testing.assert_array_equal(batch["boxes"][0, :9], Queue()[0]["boxes"])
+
+
 @pytest.mark.parametrize(("difficult", "expected"), [("train", {1}), ("ignore", {1, -1})])
 def test_difficult_truths_are_trained_on_or_ignored(difficult, expected):
     config = micro.get_config(augment__geometric=(), matching__difficult=difficult)

@@ -8,14 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
+
+from ssd_jax.data.shapes import CLASSES, Shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 MICRO = [
     "--config=configs/quickstart.py", "--config.image_size=(32, 32)", "--config.batch_size=4",
     "--config.data.train=('shapes:train:12',)", "--config.data.test=('shapes:test:6',)",
     "--config.model.backbone.levels=2", "--config.priors.aspect_ratios=((2.0,), (2.0,))",
-    "--config.steps=6", "--config.eval_every=0", "--config.save_every=2",
+    "--config.optim.warmup_steps=1", "--config.steps=6", "--config.eval_every=0", "--config.save_every=2",
 ]  # fmt: skip
 
 
@@ -69,6 +72,47 @@ def test_sigterm_saves_and_asks_to_be_started_again(tmp_path):
     assert process.returncode == 42, error
     stopped = int(error.split("stopped at step ")[1].split(",")[0])
     assert str(stopped) in os.listdir(tmp_path / "checkpoints" / "latest")
+    again = call("main", *arguments, f"--config.steps={stopped + 2}")
+    assert again.returncode == 0, again.stderr
+    assert f"resumed at step {stopped}" in again.stderr
+
+
+def test_own_photographs_in_three_lines(tmp_path):
+    """A folder with a list of neither kind, trained on and predicted on."""
+    photographs, run = tmp_path / "photographs", tmp_path / "run"
+    for name in ("JPEGImages", "Annotations"):
+        (photographs / name).mkdir(parents=True)
+    for number in range(10):
+        scene = Shapes("train", 10, (64, 80))[number]
+        image = cv2.cvtColor(scene["image"], cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(photographs / "JPEGImages" / f"{number}.jpg"), image)
+        (photographs / "Annotations" / f"{number}.xml").write_text(voc_xml(scene))
+    before = digest(photographs)
+    shrunk = [each for each in MICRO[1:] if "data" not in each]
+    trained = call("main", f"--config=configs/voc_folder.py:{photographs}", *shrunk,
+                   "--config.priors.sizes=(8, 16, 32)", f"--workdir={run}")  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert "trainval: 8 images" in trained.stderr and "test: 2 images" in trained.stderr
+    found = call("predict", f"--workdir={run}", f"--input={photographs / 'JPEGImages'}",
+                 f"--output={tmp_path / 'found'}")  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert len(list((tmp_path / "found").glob("*.jpg"))) == 10
+    assert digest(photographs) == before
+
+
+def voc_xml(scene):
+    height, width = scene["size"]
+    objects = "".join(
+        f"<object><name>{CLASSES[label - 1]}</name><bndbox><xmin>{x0 * width + 1:.0f}</xmin>"
+        f"<ymin>{y0 * height + 1:.0f}</ymin><xmax>{x1 * width:.0f}</xmax>"
+        f"<ymax>{y1 * height:.0f}</ymax></bndbox></object>"
+        for label, (x0, y0, x1, y1) in zip(scene["labels"], scene["boxes"])
+    )
+    return f"<annotation>{objects}</annotation>"
+
+
+def digest(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -80,6 +124,8 @@ def test_sigterm_saves_and_asks_to_be_started_again(tmp_path):
         (["--config=configs/quickstart.py", "--config.batch_size=many"], 2, "batch_size"),
         (["--config=configs/quickstart.py", "--mode=fly"], 2, "fly"),
         (["--config=configs/quickstart.py", "extra"], 2, "extra"),
+        (["--config=LICENSE"], 2, "LICENSE"),
+        (["--config=configs/quickstart.py", "--config.matching.matcher=x"], 2, "matcher='x'"),
         (["--config=configs/voc_folder.py:nowhere"], 3, "nowhere"),
         (["--config=configs/quickstart.py", "--mode=eval"], 4, "not a run"),
         (["--config=configs/quickstart.py", "--workdir=LICENSE/run"], 6, "LICENSE/run"),
@@ -108,4 +154,5 @@ def test_tensorflow_is_never_imported():
 
 def test_help_is_quick_to_say_what_the_flags_are():
     result = call("predict", "--help")
+    assert result.returncode == 0
     assert "--input" in result.stdout and "score_threshold" in result.stdout

@@ -49,8 +49,8 @@ def test_a_step_gives_up_its_state_and_nobody_elses(kind):
     np.testing.assert_array_equal(host, 1)
 
 
-def test_names_and_batches_that_cannot_work_are_refused():
-    with pytest.raises(ConfigError, match="pmpa"):
-        parallel.make("pmpa", 8)
-    with pytest.raises(ConfigError, match="batch_size=7 does not divide over 2 devices; try 6"):
-        parallel.make("jit", 7)
+def test_a_batch_must_divide_in_training_and_is_filled_up_elsewhere():
+    with pytest.raises(ConfigError, match="batch_size=7 does not divide over 2 devices; try 8"):
+        parallel.check_batch(7)
+    parallel.check_batch(8)
+    assert [parallel.whole_rows(rows) for rows in (1, 2, 7)] == [2, 2, 8]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssd_jax import evaluate, predict, train
-from ssd_jax.errors import CheckpointError, DataError
+from ssd_jax.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_threshold_and_the_batch_do_not_change_what_is_found(run, pictures, 
 
 def test_predictions_agree_with_the_evaluation(run):
     """The same scene through a file and through the evaluator's loader."""
-    predictor = predict.Predictor(run)
+    predictor = predict.Predictor(run, "best")
     source = train.sources.make(("shapes:test:3",), micro.get_config())
     images = [predict.Picture(i, None, None, source[i]["image"]) for i in range(3)]
     from_files = [found for _, found in predictor(images)]
@@ -82,6 +82,20 @@ def test_globs_and_their_absence(pictures, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):
         predict.find_inputs(str(tmp_path / "empty"))
+
+
+def test_the_input_is_never_overwritten(run, pictures):
+    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    with pytest.raises(ConfigError, match="holds the input"):
+        predict.predict_files(run, str(pictures), pictures, 0.5)
+    assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+
+
+def test_a_video_that_is_none_does_not_stop_the_others(run, pictures, tmp_path):
+    (pictures / "a.mp4").write_text("no video")
+    with pytest.raises(DataError, match=r"a\.mp4: not a video"):
+        predict.predict_files(run, str(pictures / "*.*"), tmp_path / "out", 0.0)
+    assert (tmp_path / "out" / "detections.json").exists()
 
 
 def test_a_damaged_picture_is_reported_after_the_others_are_done(run, pictures, tmp_path):

@@ -1,6 +1,7 @@
 """The loop in this process, on a micro model: what it leaves behind, and how it continues."""
 
 import json
+import logging
 import os
 import signal
 
@@ -50,43 +51,83 @@ def test_a_run_leaves_what_the_readme_promises(whole):
     assert final_state(folder, micro.get_config()).step == 6
 
 
-@pytest.mark.parametrize("parallel", ["pmap", "jit"])
-def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypatch, parallel):
-    """A signal arrives in the middle; the second start goes on to bit-equal parameters."""
-    config = micro.get_config(parallel=parallel)
-    if parallel == "jit":
-        whole_folder = tmp_path / "whole"
-        train.train_and_evaluate(config, whole_folder)
-    else:
-        whole_folder = whole[0]
+def interrupt_at(monkeypatch, step):
+    """Send the signal while the batch of `step` is being fetched."""
     batches, count = train.loader.training_batches, 0
 
-    def with_a_signal(*arguments, **options):
+    def with_a_signal(source, config, first_step, *rest):
         nonlocal count
-        for batch in batches(*arguments, **options):
+        for number, batch in enumerate(batches(source, config, first_step, *rest), first_step + 1):
             count += 1
-            if count == 8:  # the first four are for the pictures
+            if count > 4 and number == step:  # the first four are for the pictures
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
     monkeypatch.setattr(train.loader, "training_batches", with_a_signal)
-    with pytest.raises(Interrupted, match="stopped at step 4"):
-        train.train_and_evaluate(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("step", [3, 4, 6])
+def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypatch, step):
+    """Stopped before an evaluation, between two, and at the last step: bit-equal in the end."""
+    config = micro.get_config()
+    interrupt_at(monkeypatch, step)
+    with pytest.raises(Interrupted, match=f"stopped at step {step}"):
+        train.train_and_evaluate(config, tmp_path)
     monkeypatch.undo()
-    assert final_state(tmp_path / "run", config).step == 4
-    train.train_and_evaluate(config, tmp_path / "run")
+    assert final_state(tmp_path, config).step == step
+    scores = train.train_and_evaluate(config, tmp_path)
+    assert scores == pytest.approx(whole[1], nan_ok=True)
     jax.tree.map(
         np.testing.assert_array_equal,
-        final_state(tmp_path / "run", config), final_state(whole_folder, config),
+        final_state(tmp_path, config), final_state(whole[0], config),
     )  # fmt: skip
-    assert metrics(tmp_path / "run") == metrics(whole_folder)
+    assert metrics(tmp_path) == metrics(whole[0])
+    best = [sorted(os.listdir(folder / "checkpoints" / "best")) for folder in (tmp_path, whole[0])]
+    assert best[0] == best[1]
+
+
+def test_jit_runs_the_same_loop(whole, tmp_path):
+    config = micro.get_config(parallel="jit")
+    train.train_and_evaluate(config, tmp_path)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        final_state(tmp_path, config).params, final_state(whole[0], config).params,
+    )  # fmt: skip
+
+
+def test_a_run_compiles_its_step_and_its_prediction_once(tmp_path, caplog):
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        train.train_and_evaluate(micro.get_config(batch_size=2, steps=7, eval_every=2), tmp_path)
+    compiled = [record.getMessage().partition(" with ")[0] for record in caplog.records]
+    # pmap names what it compiles `_fun`: the step and the prediction, once each.
+    assert compiled.count("Compiling jit(_fun)") == 2
 
 
 def test_a_finished_run_says_so_and_returns_its_scores(whole, capsys):
     folder, scores = whole
     again = train.train_and_evaluate(micro.get_config(), folder)
     assert "already done" in capsys.readouterr().err
-    assert again.keys() == scores.keys()
+    assert again == pytest.approx(scores, nan_ok=True, abs=1e-6)
+
+
+def test_scores_under_other_thresholds_are_not_taken_for_the_runs(whole):
+    folder, scores = whole
+    other = micro.get_config(postprocess__iou_threshold=0.9)
+    assert not evaluate.reported(folder, 6, other)
+    assert evaluate.reported(folder, 6, micro.get_config())
+
+
+def test_a_run_that_made_no_step_does_not_claim_its_folder(tmp_path):
+    with pytest.raises(ConfigError, match="no operation 'zoom'"):
+        train.train_and_evaluate(micro.get_config(augment__geometric=("zoom",)), tmp_path)
+    train.train_and_evaluate(micro.get_config(steps=2), tmp_path)
+
+
+def test_the_guilty_images_are_named():
+    source = train.sources.make(("shapes:train:9",), micro.get_config())
+    loss = np.array([1.0, np.nan, 2.0, np.inf])
+    assert train.guilty(np.array([4, 7, 5, 2]), loss, source) == "shapes/train/7, shapes/train/2"
+    assert train.guilty(np.array([4]), loss[:1], source) == "no single image"
 
 
 def test_more_steps_continue_a_finished_run(tmp_path):
@@ -108,7 +149,7 @@ def test_evaluation_alone_gives_the_same_scores(whole):
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_images(tmp_path):
     config = micro.get_config(optim__learning_rate=1e30, optim__warmup_steps=0)
-    with pytest.raises(NonFiniteLossError, match=r"step \d .*shapes/train/\d") as error:
+    with pytest.raises(NonFiniteLossError, match=r"step \d is not finite") as error:
         train.train_and_evaluate(config, tmp_path)
     assert error.value.exit_code == 5
 

@@ -13,45 +13,54 @@ from ssd_jax.errors import CheckpointError, ConfigError, MachineError
 PRIORS = np.zeros((3, 4), np.float32)
 
 
-def begin(folder, **changes):
-    options = {"classes": ("a", "b"), "fingerprint": "f0"} | changes
-    workdir.open_for_training(folder, options.pop("config", micro.get_config()),
-                              priors=PRIORS, **options)  # fmt: skip
+def run(**changes):
+    whole = workdir.Run(micro.get_config(), ("a", "b"), "f0", PRIORS)
+    return whole._replace(**changes)
 
 
 def test_a_run_describes_itself(tmp_path):
-    begin(tmp_path)
-    assert workdir.describe(tmp_path)["classes"] == ["a", "b"]
-    assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 4
-    assert np.load(tmp_path / "priors.npy").shape == (3, 4)
-    assert "jax" in workdir.describe(tmp_path)["versions"]
+    workdir.begin(tmp_path, run())
+    again = workdir.load(tmp_path)
+    assert again.classes == ("a", "b") and again.data == "f0" and again.priors.shape == (3, 4)
+    assert again.config.to_dict() == micro.get_config().to_dict()
+    assert "jax" in json.loads((tmp_path / "run.json").read_text())["versions"]
 
 
-def test_the_same_experiment_continues_with_more_steps(tmp_path):
-    begin(tmp_path)
-    begin(tmp_path, config=micro.get_config(steps=99))
-    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 99
+def test_the_same_experiment_may_have_more_steps(tmp_path):
+    workdir.begin(tmp_path, run())
+    data = {"classes": ("a", "b"), "data": "f0"}
+    workdir.check_same(tmp_path, micro.get_config(steps=99), data)
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("seed", "data", "named"),
     [
-        ({"config": micro.get_config(seed=5)}, "config.seed: 0 -> 5"),
-        ({"classes": ("a", "c")}, "classes:"),
-        ({"fingerprint": "f1"}, "data: f0 -> f1"),
+        (5, {}, "config.seed: 0 -> 5"),
+        (0, {"classes": ("a", "c")}, "classes:"),
+        (0, {"data": "f1"}, "data: f0 -> f1"),
     ],
 )
-def test_another_experiment_is_refused_and_nothing_is_written(tmp_path, change, named):
-    begin(tmp_path)
-    before = (tmp_path / "config.json").read_text()
+def test_another_experiment_is_refused_with_the_difference(tmp_path, seed, data, named):
+    workdir.begin(tmp_path, run())
     with pytest.raises(ConfigError, match=named):
-        begin(tmp_path, **change)
-    assert (tmp_path / "config.json").read_text() == before
+        workdir.check_same(tmp_path, micro.get_config(seed=seed), data)
 
 
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(CheckpointError, match=r"no run\.json"):
-        workdir.describe(tmp_path)
+        workdir.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json", "priors.npy"])
+def test_a_damaged_or_incomplete_run_is_told_apart(tmp_path, name):
+    workdir.begin(tmp_path, run())
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        workdir.load(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(CheckpointError, match=f"no {name}"):
+        workdir.load(tmp_path)
 
 
 def test_a_live_run_holds_its_folder(tmp_path):

@@ -3,15 +3,13 @@
 import json
 import math
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ssd_jax import boxes as box_ops
 from ssd_jax import decode
-from ssd_jax.data.records import Record, Records, checked_classes, gather
+from ssd_jax.data.records import Record, Records, checked_classes, fit, gather
 from ssd_jax.errors import DataError
 
 
@@ -27,18 +25,27 @@ def read(
     """
     folder, path = Path(images), Path(annotations)
     content = _load(path)
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    found = {name: path for name in names.values()}
-    classes = checked_classes(classes, found, names.values())
+    try:
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        rows = {image["id"]: [] for image in content["images"]}
+        for row in content["annotations"]:
+            if row["image_id"] not in rows:
+                raise DataError(
+                    f"{path}: annotation {row.get('id')} is of image {row['image_id']}, which is "
+                    "not in the file"
+                )
+            rows[row["image_id"]].append(row)
+        files = [folder / image["file_name"] for image in content["images"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: an entry without {error}: not a COCO annotation file") from error
+    if len(rows) < len(files):
+        raise DataError(f"{path}: two images have the same id; the file is damaged")
+    if len(set(names.values())) < len(names):
+        raise DataError(f"{path}: two categories have the same name; join or rename them")
+    classes = checked_classes(classes, dict.fromkeys(names.values(), path), names.values())
     label_of = {key: classes.index(name) + 1 for key, name in names.items()}
-    rows = defaultdict(list)
-    for row in content["annotations"]:
-        rows[row["image_id"]].append(row)
-    unknown = rows.keys() - {image["id"] for image in content["images"]}
-    if unknown:
-        raise DataError(f"{path}: annotations of image {min(unknown)}, which is not in the file")
     records = gather(
-        lambda image: _record(folder, path, image, rows[image["id"]], label_of), content["images"]
+        lambda pair: _record(*pair, str(path), label_of), list(zip(files, rows.values()))
     )
     return Records(path.stem, "", classes, records)
 
@@ -57,33 +64,17 @@ def _load(path: Path) -> dict:
     return content
 
 
-def _record(
-    folder: Path, path: Path, image: dict, rows: list[dict], label_of: dict[int, int]
-) -> Record:
-    file = folder / image["file_name"]
+def _record(file: Path, rows: list[dict], where: str, label_of: dict[int, int]) -> Record:
     height, width = size = decode.size(file)
     for row in rows:
-        _check(row, f"{path}: annotation {row.get('id')} of {file.name}", label_of)
+        _check(row, f"{where}: annotation {row.get('id')} of {file.name}", label_of)
     xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
     corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     corners /= (width, height, width, height)
-    inside = box_ops.clip(corners)
-    flat = (xywh[:, 2:] == 0).any(axis=1)
-    outside = ~flat & (inside[:, :2] >= inside[:, 2:]).any(axis=1)
-    kept = ~flat & ~outside
-    notes = {
-        "boxes without area dropped": flat,
-        "boxes outside the image dropped": outside,
-        "boxes clipped at the border": kept & (inside != corners).any(axis=1),
-    }
-    return Record(
-        file,
-        size,
-        inside[kept].astype(np.float32),
-        np.array([label_of[row["category_id"]] for row in rows], np.int32)[kept],
-        np.array([bool(row.get("iscrowd", 0)) for row in rows], bool)[kept],
-        {note: int(which.sum()) for note, which in notes.items() if which.any()},
-    )
+    fitted = fit(corners, (xywh[:, 2:] == 0).any(axis=1))
+    labels = np.array([label_of[row["category_id"]] for row in rows], np.int32)
+    crowd = np.array([bool(row.get("iscrowd", 0)) for row in rows], bool)
+    return Record(file, size, fitted.boxes, labels[fitted.kept], crowd[fitted.kept], fitted.notes)
 
 
 def _check(row: dict, where: str, label_of: dict[int, int]) -> None:

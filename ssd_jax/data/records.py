@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ssd_jax import boxes as box_ops
 from ssd_jax import decode
 from ssd_jax.errors import ConfigError, DataError
 
@@ -89,6 +90,31 @@ class Records:
                 files.setdefault(note, []).append(record.path.stem)
         notes = [f"{n} {note} ({some(files[note], ', ')})" for note, n in totals.items()]
         return "\n".join([first, "; ".join(notes)] if notes else [first])
+
+
+class Fitted(NamedTuple):
+    """Boxes of one image cut at its borders, and what happened to each raw box."""
+
+    boxes: Float[np.ndarray, "K 4"]  # normalized corners, float32
+    kept: Bool[np.ndarray, " N"]
+    notes: dict[str, int]
+
+
+def fit(corners: Float[np.ndarray, "N 4"], flat: Bool[np.ndarray, " N"]) -> Fitted:
+    """Drop boxes without area in the file's numbers (`flat`) or outside the image; clip others.
+
+    `corners` are normalized.
+    """
+    inside = box_ops.clip(corners)
+    outside = ~flat & (inside[:, :2] >= inside[:, 2:]).any(axis=1)
+    kept = ~flat & ~outside
+    notes = {
+        "boxes without area dropped": flat,
+        "boxes outside the image dropped": outside,
+        "boxes clipped at the border": kept & (inside != corners).any(axis=1),
+    }
+    counts = {note: int(which.sum()) for note, which in notes.items() if which.any()}
+    return Fitted(inside[kept].astype(np.float32), kept, counts)
 
 
 def checked_classes(

@@ -80,17 +80,14 @@ def _record(path: Path, annotation: Annotation, index: dict[str, int]) -> Record
     """Boxes and labels of one image whose header and end are sound."""
     size = decode.size(path)
     converted = convert(annotation.pixels, size)
-    notes = {
-        "boxes without area dropped": converted.flat,
-        "boxes outside the image dropped": converted.outside,
-        "boxes clipped at the border": converted.clipped,
-        "wrong sizes in XML, the image's taken": int(annotation.size not in (None, size)),
-    }
+    notes = dict(converted.notes)
+    if annotation.size not in (None, size):
+        notes["wrong sizes in XML, the image's taken"] = 1
     return Record(
         path,
         size,
         converted.boxes,
         np.array([index[name] for name in annotation.names], np.int32)[converted.kept],
         annotation.difficult[converted.kept],
-        {note: n for note, n in notes.items() if n},
+        notes,
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ssd_jax import boxes as box_ops
+from ssd_jax.data.records import Fitted, fit
 from ssd_jax.errors import DataError
 
 
@@ -61,28 +61,11 @@ def parse_annotation(data: bytes, where: str) -> Annotation:
     )
 
 
-class Converted(NamedTuple):
-    """Boxes of one image in the package's form, and what happened to each raw box."""
-
-    boxes: Float[np.ndarray, "K 4"]  # normalized corners, float32
-    kept: Bool[np.ndarray, " N"]
-    flat: int  # dropped: no area in the file's own numbers
-    outside: int  # dropped: wholly outside the image
-    clipped: int  # kept, cut at the border
-
-
-def convert(pixels: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Converted:
+def convert(pixels: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Fitted:
     """1-based inclusive pixels [N, 4] of an image of `size` (H, W) -> normalized corners."""
     height, width = size
-    scale = np.array([width, height, width, height], np.float64)
-    corners = (pixels - np.array([1.0, 1.0, 0.0, 0.0])) / scale
-    inside = box_ops.clip(corners)
-    flat = (pixels[:, :2] == pixels[:, 2:]).any(axis=-1)
-    outside = ~flat & (inside[:, :2] >= inside[:, 2:]).any(axis=-1)
-    kept = ~flat & ~outside
-    clipped = kept & (inside != corners).any(axis=-1)
-    counts = (int(rows.sum()) for rows in (flat, outside, clipped))
-    return Converted(inside[kept].astype(np.float32), kept, *counts)
+    corners = (pixels - np.array([1.0, 1.0, 0.0, 0.0])) / (width, height, width, height)
+    return fit(corners, (pixels[:, :2] == pixels[:, 2:]).any(axis=-1))
 
 
 def _corners(node: ET.Element, here: str) -> list[float]:

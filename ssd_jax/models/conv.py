@@ -80,8 +80,13 @@ def _lax(x, kernel, strides, pads, dilation):
     )
 
 
-def _for_linen(x, kernel, strides, padding, rhs_dilation, **_):
+def _for_linen(
+    x, kernel, strides, padding, *, lhs_dilation, rhs_dilation, dimension_numbers,
+    feature_group_count, precision,
+):  # fmt: skip
     """`convolve` as Linen calls `lax.conv_general_dilated`; 1 x 1 kernels are fast as they are."""
+    if set(lhs_dilation) != {1} or feature_group_count != 1 or precision is not None:
+        raise NotImplementedError("Conv has no input dilation, groups or precision: use nn.Conv")
     if kernel.shape[:2] == (1, 1):
         return _lax(x, kernel, strides, padding, rhs_dilation)
     if isinstance(padding, str):

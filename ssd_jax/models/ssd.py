@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import importlib
-import pkgutil
 
 import flax.linen as nn
 import jax
@@ -84,16 +83,15 @@ def feature_sizes(model: ConfigDict, image_size: tuple[int, int]) -> tuple[tuple
 
 def _backbone(model: ConfigDict, axis_name: str | None) -> nn.Module:
     """The backbone that `config.model` names, with its fields checked."""
-    modules = [
-        importlib.import_module(f"{models.__name__}.{info.name}")
-        for info in pkgutil.iter_modules(models.__path__)
-    ]
-    known = {m.__name__.split(".")[-1]: m.Backbone for m in modules if hasattr(m, "Backbone")}
-    if model.name not in known:
-        raise ConfigError(f"model.name is {model.name!r}: choose one of {', '.join(known)}")
+    try:
+        backbone = importlib.import_module(f"{models.__name__}.{model.name}").Backbone
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ConfigError(
+            f"model.name is {model.name!r}: no file of ssd_jax/models with a Backbone; there are "
+            "vgg, mobilenet and small"
+        ) from error
     if model.dtype not in DTYPES:
         raise ConfigError(f"model.dtype is {model.dtype!r}: choose one of {', '.join(DTYPES)}")
-    backbone = known[model.name]
     given_by_build = {"dtype", "axis_name", "parent", "name"}
     fields = {field.name for field in dataclasses.fields(backbone)} - given_by_build
     if unknown := sorted(set(model.backbone) - fields):
