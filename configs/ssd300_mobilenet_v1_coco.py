@@ -5,6 +5,7 @@ SGD and a softmax; the original uses RMSProp and sigmoids.
 
     python -m ssd_jax.main --config=configs/ssd300_mobilenet_v1_coco.py
 
+Hardware and hours: not measured here.
 Score: the API reports 21 AP (val, from ImageNet weights). Not measured here.
 """
 

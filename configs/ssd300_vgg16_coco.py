@@ -5,6 +5,7 @@ annotations/instances_{train,val}2017.json and the pictures in train2017/ and va
 
     python -m ssd_jax.main --config=configs/ssd300_vgg16_coco.py
 
+Hardware and hours: not measured here.
 Score: the paper's 25.1 AP (test-dev) starts from ImageNet weights. Not measured here.
 """
 

@@ -5,6 +5,7 @@ Source: Liu et al., ECCV 2016 (arXiv:1512.02325) section 3.1, with the numbers o
 
     python -m ssd_jax.main --config=configs/ssd300_vgg16_voc.py
 
+Hardware and hours: not measured here.
 Score: the paper's 77.2 mAP on VOC2007 test (11-point) starts from ImageNet weights. Not measured
 here.
 """

@@ -4,6 +4,7 @@ Source: the paper's section 3.1; sizes cut to integers as the authors' prior lay
 
     python -m ssd_jax.main --config=configs/ssd512_vgg16_voc.py
 
+Hardware and hours: not measured here.
 Score: the paper's 79.8 mAP on VOC2007 test starts from ImageNet weights. Not measured here.
 """
 

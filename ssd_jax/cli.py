@@ -13,7 +13,7 @@ _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
-    logging.set_verbosity(logging.WARNING)  # what libraries log at INFO is for their authors
+    logging.set_verbosity(logging.ERROR)  # what libraries log below is for their authors
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
 
 

@@ -64,7 +64,7 @@ def test_a_config_builds_and_its_shapes_agree(path):
 def test_a_config_tells_its_story_and_survives_json(path):
     module = load(path)
     assert f"--config=configs/{path.name}" in module.__doc__
-    assert "Score:" in module.__doc__
+    assert "Score:" in module.__doc__ and "Hardware and hours:" in module.__doc__
     config = module.get_config()
     assert configs.from_dict(configs.to_dict(config)).to_dict() == config.to_dict()
 
