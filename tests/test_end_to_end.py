@@ -18,7 +18,8 @@ MICRO = [
     "--config=configs/quickstart.py", "--config.image_size=(32, 32)", "--config.batch_size=4",
     "--config.data.train=('shapes:train:12',)", "--config.data.test=('shapes:test:6',)",
     "--config.model.backbone.levels=2", "--config.priors.aspect_ratios=((2.0,), (2.0,))",
-    "--config.optim.warmup_steps=1", "--config.steps=6", "--config.eval_every=0", "--config.save_every=2",
+    "--config.optim.warmup_steps=1", "--config.steps=6", "--config.eval_every=0",
+    "--config.save_every=2",
 ]  # fmt: skip
 
 
