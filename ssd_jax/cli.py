@@ -8,7 +8,9 @@ from absl import app, flags, logging
 
 from ssd_jax.errors import ConfigError, Interrupted, MachineError, SsdError
 
-_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_DISK_TROUBLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM,
+)  # fmt: skip
 
 
 def run(main: Callable[[], None]) -> None:

@@ -130,7 +130,7 @@ def _cut(path: Path, last_step: int) -> None:
         try:
             if json.loads(line)["step"] <= last_step:
                 kept.append(line)
-        except (json.JSONDecodeError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue
     shorter = path.with_suffix(".tmp")
     shorter.write_text("".join(line + "\n" for line in kept))
