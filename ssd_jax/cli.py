@@ -1,12 +1,13 @@
 """Command lines: absl's `app.run` with this project's exit codes and one-line messages."""
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from ssd_jax.errors import ConfigError, Interrupted, MachineError, SsdError
+from ssd_jax.errors import ConfigError, MachineError, SsdError
 
 _DISK_TROUBLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM,
@@ -48,8 +49,8 @@ def _guarded(function: Callable):
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(Interrupted.exit_code)
+        print("interrupted at once: what came after the last save is lost", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except OSError as error:
         if error.errno not in _DISK_TROUBLE:
             raise

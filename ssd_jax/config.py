@@ -54,6 +54,8 @@ def check(config: ConfigDict) -> None:
         problems.append(
             f"optim.warmup_steps={warmup} reaches the first decay of {flat['steps']} steps"
         )
+    if len(flat["image_size"]) != 2:  # a tuple flag that is given twice is joined
+        problems.append(f"image_size={flat['image_size']} is not (height, width)")
     if problems:
         raise ConfigError("\n".join(f"config.{problem}" for problem in problems))
 

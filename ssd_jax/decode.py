@@ -66,7 +66,9 @@ def size(path: str | os.PathLike) -> tuple[int, int]:
     except bombs as error:
         raise DataError(f"{path}: {error}") from error
     except (OSError, ValueError, SyntaxError) as error:
-        reason = getattr(error, "strerror", None) or "not an image, or a damaged header"
+        reason = (
+            getattr(error, "strerror", None) or "not an image, a damaged header, or a rare format"
+        )
         raise DataError(f"{path}: cannot read the image ({reason})") from error
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
         raise DataError(f"{path}: {width}x{height} pixels, above {Image.MAX_IMAGE_PIXELS}")

@@ -78,12 +78,14 @@ class Progress:
         due = now - self._printed > _SECONDS_BETWEEN_LINES and step > self._first_step
         if self._quiet and (due or step == self._steps):
             self._printed = now
-            rate = self.rate(step)
-            left = (self._steps - step) * self._batch_size / max(rate, 1e-9)
-            say(
-                f"step {step}/{self._steps}  loss {loss:.3f}  {rate:.1f} images/s  "
-                f"{duration(left)} left"
-            )
+            say(f"step {step}/{self._steps}  loss {loss:.3f}  {self._pace(step)}")
+
+    def _pace(self, step: int) -> str:
+        if step <= self._first_step:  # no step was timed yet
+            return ""
+        rate = self.rate(step)
+        left = (self._steps - step) * self._batch_size / max(rate, 1e-9)
+        return f"{rate:.1f} images/s  {duration(left)} left"
 
     def rate(self, step: int) -> float:
         """Images a second since the clock was started, pauses left out."""

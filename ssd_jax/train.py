@@ -88,6 +88,9 @@ class _Run:
         before = None
         for done, batch in enumerate(batches, first + 1):
             self.state, metrics = self.train_step(self.state, self.runner.shard(batch))
+            if done == first + 1:
+                jax.block_until_ready(self.state.step)
+                self.progress.restart_clock(done)  # compilation is over
             # The step before is read while this one runs, so that the device never waits.
             self._check(before)
             before = (done, batch["image_id"], metrics)
@@ -100,9 +103,6 @@ class _Run:
                     self.checkpoints.save(self.runner.unreplicate(self.state), done)
                     if score:
                         self._evaluate(done)
-            if done == first + 1:
-                jax.block_until_ready(self.state.step)
-                self.progress.restart_clock(done)
             if stop:
                 raise Interrupted(
                     f"stopped at step {done}, all saved: start the same command again"
@@ -145,9 +145,12 @@ class _Run:
         self.scores, picture = self.evaluator(step.variables(self.state))
         evaluate.report(self.folder, done, self.scores, picture, self.config)
         headline = self.scores[evaluate.HEADLINE]
-        self.checkpoints.save_if_best(self.runner.unreplicate(self.state), done, headline)
-        self.metrics.image(done, "detections", picture)
-        self.metrics.write(done, self.scores)
+        if not self._is_evaluated(done):
+            self.checkpoints.save_if_best(self.runner.unreplicate(self.state), done, headline)
+            self.metrics.image(done, "detections", picture)
+            self.metrics.write(done, self.scores)
+        if math.isnan(headline):
+            logs.say("the test set has no box that counts: scores are nan, no checkpoint is best")
         post = self.config.postprocess
         logs.say(
             f"step {done}: mAP@.5 {headline:.4f} "

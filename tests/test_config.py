@@ -51,6 +51,7 @@ def test_what_may_differ_on_resume(change):
         ({"parallel": "pmpa"}, "one of pmap, jit"),
         ({"batch_size": 0}, "batch_size=0 must be above 0"),
         ({"seed": -1}, "seed=-1 must not be below 0"),
+        ({"image_size": (32, 32, 24, 56)}, "is not (height, width)"),
         ({"optim__learning_rate": float("nan")}, "learning_rate=nan"),
         ({"optim__warmup_steps": 6}, "warmup_steps=6 reaches"),
         ({"optim__schedule": "step", "optim__warmup_steps": 4}, "warmup_steps=4 reaches"),

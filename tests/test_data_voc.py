@@ -89,6 +89,12 @@ def test_without_lists_every_fifth_photograph_is_the_test_set(tmp_path):
     shutil.rmtree(tmp_path / "ImageSets")
     test, trainval = stems(tmp_path, "test"), stems(tmp_path, "trainval")
     assert test == ("p04", "p09")
+    assert "without annotation" not in voc.read(tmp_path, "test").summary()
+    (tmp_path / "Annotations" / "p03.xml").unlink()
+    summary = voc.read(tmp_path, "trainval").summary()
+    assert "1 photographs without annotation left out (p03)" in summary
+    add(tmp_path, "p03", xml(thing()))
+    shutil.rmtree(tmp_path / "ImageSets")
     assert sorted(test + trainval) == [f"p{number:02d}" for number in range(11)]
 
 

@@ -117,6 +117,16 @@ def test_scores_under_other_thresholds_are_not_taken_for_the_runs(whole):
     assert evaluate.reported(folder, 6, micro.get_config())
 
 
+def test_a_finished_run_under_other_thresholds_keeps_its_history(tmp_path):
+    train.train_and_evaluate(micro.get_config(steps=2), tmp_path)
+    before = metrics(tmp_path)
+    train.train_and_evaluate(micro.get_config(steps=2, postprocess__iou_threshold=0.9), tmp_path)
+    assert metrics(tmp_path) == before
+    assert (
+        json.loads((tmp_path / "results.json").read_text())["postprocess"]["iou_threshold"] == 0.9
+    )
+
+
 def test_a_run_that_made_no_step_does_not_claim_its_folder(tmp_path):
     with pytest.raises(ConfigError, match="no operation 'zoom'"):
         train.train_and_evaluate(micro.get_config(augment__geometric=("zoom",)), tmp_path)

@@ -32,13 +32,21 @@ class Record(NamedTuple):
 class Records:
     """A source over image files: `title` and `split` name it, label i + 1 is classes[i].
 
+    `note` is what the reader has to say beside what the records' own notes count.
     The fingerprint changes with the classes, the files' names, their sizes and all boxes.
     """
 
-    def __init__(self, title: str, split: str, classes: tuple[str, ...], records: list[Record]):
+    def __init__(
+        self,
+        title: str,
+        split: str,
+        classes: tuple[str, ...],
+        records: list[Record],
+        note: str = "",
+    ):
         if not records:
             raise DataError(f"{title} {split}: no images")
-        self.classes, self._records = classes, records
+        self.classes, self._records, self._note = classes, records, note
         self._title = f"{title} {split or 'all'}"
         self.max_boxes = max(len(record.labels) for record in records)
         digest = hashlib.sha256(repr(classes).encode())
@@ -89,6 +97,7 @@ class Records:
             for note in record.notes:
                 files.setdefault(note, []).append(record.path.stem)
         notes = [f"{n} {note} ({some(files[note], ', ')})" for note, n in totals.items()]
+        notes += [self._note] if self._note else []
         return "\n".join([first, "; ".join(notes)] if notes else [first])
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssd_jax import decode
-from ssd_jax.data.records import Record, Records, checked_classes, gather
+from ssd_jax.data.records import Record, Records, checked_classes, gather, some
 from ssd_jax.data.voc_files import SUFFIXES, checked_list, files_in, listed, single
 from ssd_jax.data.voc_xml import Annotation, convert, parse_annotation
 from ssd_jax.errors import DataError
@@ -37,7 +37,8 @@ def read(root: str | os.PathLike, split: str, classes: Sequence[str] = ()) -> Re
     Reads the annotations, and the header and end of every image, and raises a DataError that
     names up to five bad files. An object marked difficult has `ignore`. A box without area in
     the file's own numbers is dropped, one outside the image too, and one across the border is
-    clipped; `summary()` counts them. The size that counts is the image file's. Nothing is ever
+    clipped; `summary()` counts them, and without lists the photographs that have no annotation
+    and are left out. The size that counts is the image file's. Nothing is ever
     written.
     """
     root = Path(root)
@@ -54,7 +55,9 @@ def read(root: str | os.PathLike, split: str, classes: Sequence[str] = ()) -> Re
         lambda key: _record(single(key, images, root, "image"), found[key].annotation, index),
         image_ids,
     )
-    return Records(root.name, split, classes, records)
+    without = [] if (root / "ImageSets" / "Main").is_dir() else sorted(images.keys() - xmls.keys())
+    note = f"{len(without)} photographs without annotation left out ({some(without, ', ')})"
+    return Records(root.name, split, classes, records, note if without else "")
 
 
 def _annotation(key: str, xmls: dict[str, list[Path]], root: Path) -> _Read:
