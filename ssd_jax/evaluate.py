@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -32,24 +32,23 @@ class Evaluator:
 
     def __call__(self, variables: dict) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and a grid of pictures uint8 [H, W, 3]; `variables` are replicated."""
-        truths, detections, pictures = [], [], []
+        truths, found, pictures = [], [], []
         for truth, detection, image in self._detect(variables):
             truths.append(truth)
-            detections.append(detection)
+            found.append(detection)
             if len(pictures) < _PICTURES:
                 pictures.append(self._picture(image, detection))
-        scores = dict(voc.evaluate(truths, detections, self._source.classes))
-        scores |= coco.evaluate(truths, detections, self._source.classes)
+        scores = dict(voc.evaluate(truths, found, self._source.classes))
+        scores |= coco.evaluate(truths, found, self._source.classes)
         return scores, draw.grid(pictures, _COLUMNS)
 
     def _detect(self, variables: dict) -> Iterator[tuple[dict, dict, np.ndarray]]:
         batches = loader.evaluation_batches(self._source, self._detector.config, self._rows)
         for batch in tqdm(batches, desc="evaluating", leave=False, disable=None):
-            images = self._runner.shard({"image": batch["image"]})["image"]
-            found = self._runner.rows(self._predict(variables, images))
+            found = detections(self._runner, self._predict, variables, batch["image"])
             for row in np.flatnonzero(batch["mask"]):
                 truth = {name: batch[name][row] for name in ("boxes", "labels", "ignore", "size")}
-                yield truth, {k: v[row] for k, v in found._asdict().items()}, batch["image"][row]
+                yield truth, found[row], batch["image"][row]
 
     def _picture(self, image: np.ndarray, detection: dict) -> np.ndarray:
         sure = detection["scores"] >= 0.5
@@ -57,6 +56,14 @@ class Evaluator:
             image, detection["boxes"][sure], detection["labels"][sure], self._source.classes,
             scores=detection["scores"][sure],
         )  # fmt: skip
+
+
+def detections(
+    runner: Runner, predict: Callable, variables: dict, images: np.ndarray
+) -> list[dict]:
+    """Images [b, H, W, 3] through a compiled `predict` -> per image boxes, scores, labels."""
+    found = runner.rows(predict(variables, runner.shard({"image": images})["image"]))._asdict()
+    return [{name: values[row] for name, values in found.items()} for row in range(len(images))]
 
 
 def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[str, float]:

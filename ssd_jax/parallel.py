@@ -1,6 +1,6 @@
 """Devices: the only file that knows how many there are and how work is spread over them.
 
-Two ways with the same five verbs: `Pmap` (one program a device, collectives by axis name) and
+Two ways with the same verbs: `Pmap` (one program a device, collectives by axis name) and
 `Jit` (one program for all, the batch sharded, XLA places the collectives). A step is written
 once, as a plain function with an optional axis name.
 """

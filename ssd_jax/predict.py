@@ -50,10 +50,8 @@ class Predictor:
         while batch := list(islice(pictures, self._rows)):
             images = np.stack([self._resized(picture.image) for picture in batch])
             images = np.pad(images, ((0, self._rows - len(batch)), (0, 0), (0, 0), (0, 0)))
-            images = self._runner.shard({"image": images})["image"]
-            found = self._runner.rows(self._predict(self._variables, images))._asdict()
-            for row, picture in enumerate(batch):
-                yield picture, {name: values[row] for name, values in found.items()}
+            found = evaluate.detections(self._runner, self._predict, self._variables, images)
+            yield from zip(batch, found)  # what fills up the batch is left over
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
         config = self.detector.config
