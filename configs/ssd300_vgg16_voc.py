@@ -71,22 +71,33 @@ def get_config() -> ConfigDict:
     config.matching = ConfigDict()
     config.matching.matcher = "bipartite"  # or best_prior
     config.matching.threshold = 0.5
+    # A prior whose best IoU lies between this and the threshold is not mined; 1 leaves none out.
+    config.matching.negative_threshold = 1.0
     config.matching.difficult = "train"  # difficult truths: train on them, or ignore
     config.matching.variances = (0.1, 0.1, 0.2, 0.2)
 
     config.loss = ConfigDict()
-    config.loss.negative_ratio = 3.0
+    config.loss.classification = "softmax"  # or sigmoid, a binary question per class
+    config.loss.negatives = "hard"  # or random
+    config.loss.negative_ratio = 3.0  # to the positives of an image
+    config.loss.normalizer = "batch"  # positives of the whole batch, or of each image
     config.loss.localization_weight = 1.0  # the paper's alpha
 
     config.optim = optim = ConfigDict()
+    optim.name = "sgd"  # or rmsprop
     optim.learning_rate = 1e-3
     optim.momentum = 0.9
-    optim.weight_decay = 5e-4  # of kernels only
+    optim.rmsprop = ConfigDict({"decay": 0.9, "epsilon": 1.0})
+    optim.weight_decay = 5e-4
+    optim.decayed = ("*/kernel",)  # parameters that it pulls on, by pattern of their names
+    optim.frozen = ()  # parameters that keep their value, and norms their statistics
+    optim.bias_rate = 1.0  # learning rate of biases against that of the rest; Caffe has 2
     optim.clip_norm = 0.0  # of the gradient; 0 leaves it as it is
     optim.schedule = "step"  # or cosine
     optim.decay_at = (2 / 3, 5 / 6)  # parts of `steps`
     optim.decay_rate = 0.1
     optim.warmup_steps = 1000  # the original has none; without it training can diverge
+    optim.ema = 0.0  # decay of averaged parameters, which are then evaluated; 0 keeps none
 
     config.steps = 120_000
     config.log_every = 50
@@ -100,4 +111,5 @@ def get_config() -> ConfigDict:
     config.postprocess.top_k = 200
 
     config.parallel = "pmap"  # or jit
+    config.deterministic = False  # the same bits every time on a GPU too, at some speed
     return config.lock()
