@@ -49,10 +49,15 @@ class Checkpoints:
         self._save("latest", state, step, {})
 
     def save_if_best(self, state: State, step: int, score: float) -> bool:
-        """Save when `score` is higher than the best one's; a NaN never is."""
+        """Save when `score` is higher than the best one's; a NaN never is.
+
+        Returns when the files are complete: whoever notes the score next notes what is there.
+        """
         if math.isnan(score) or score <= self.best_score():
             return False
         self._save("best", state, step, {"score": score})
+        with _disk_trouble(self._folder):
+            self._series["best"].wait_until_finished()
         return True
 
     def best_score(self) -> float:

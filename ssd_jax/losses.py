@@ -1,4 +1,4 @@
-"""Multibox loss on finished targets: hard negative mining, classification, localization.
+"""Multibox loss on finished targets: negative mining, classification, localization.
 
 Written for one image; sums and counts are returned and whoever holds the whole global batch
 divides once, so that the mean is right on any number of devices.
@@ -27,28 +27,45 @@ def multibox(
     target_labels: Int[Array, " A"],
     target_offsets: Float[Array, "A 4"],
     negative_ratio: float = 3.0,
+    classification: str = "softmax",
+    draws: Float[Array, " A"] | None = None,
 ) -> Loss:
-    """Softmax cross-entropy over positives and mined negatives, smooth-L1 over positives.
+    """Cross-entropy over positives and chosen negatives, smooth-L1 over positives.
 
     Paper equations 1-3 and section 2.2 "Hard negative mining": the `negative_ratio` × positives
-    background priors of highest loss count. `target_labels`: 0 background, -1 left out. Nothing
-    is divided.
+    background priors of highest loss count, or of highest `draws` where those are given (random
+    numbers of at least 0). `target_labels`: 0 background, -1 left out. Nothing is divided.
     """
-    log_probs = jax.nn.log_softmax(logits)  # [A, C]
-    own_class = jnp.maximum(target_labels, 0)
-    # A comparison fuses into the sum; a gather of [A] from [A, C] does not.
-    is_own = own_class[:, None] == jnp.arange(logits.shape[1], dtype=own_class.dtype)[None, :]
-    cross_entropy = -jnp.where(is_own, log_probs, 0.0).sum(1)  # [A]
+    cross_entropy = {"softmax": _softmax, "sigmoid": _sigmoid}[classification](
+        logits, jnp.maximum(target_labels, 0)
+    )  # [A]
     positive = target_labels > 0
     positives = positive.sum(dtype=jnp.int32)
     wanted = (negative_ratio * positives.astype(jnp.float32)).astype(jnp.int32)
-    negative = hard_negatives(lax.stop_gradient(cross_entropy), target_labels == 0, wanted)
+    hardness = lax.stop_gradient(cross_entropy) if draws is None else draws
+    negative = hard_negatives(hardness, target_labels == 0, wanted)
     return Loss(
         classification=jnp.where(positive | negative, cross_entropy, 0.0).sum(),
         localization=jnp.where(positive[:, None], smooth_l1(offsets - target_offsets), 0.0).sum(),
         positives=positives,
         negatives=negative.sum(dtype=jnp.int32),
     )
+
+
+def _softmax(logits: Float[Array, "A C"], labels: Int[Array, " A"]) -> Float[Array, " A"]:
+    """-log p(own class)."""
+    return -jnp.where(_is_own(logits, labels), jax.nn.log_softmax(logits), 0.0).sum(1)
+
+
+def _sigmoid(logits: Float[Array, "A C"], labels: Int[Array, " A"]) -> Float[Array, " A"]:
+    """Binary cross-entropy summed over all columns, the background's too (TensorFlow's API)."""
+    signed = jnp.where(_is_own(logits, labels), -logits, logits)
+    return jax.nn.softplus(signed).sum(1)
+
+
+def _is_own(logits: Float[Array, "A C"], labels: Int[Array, " A"]) -> Bool[Array, "A C"]:
+    """Where the column is the label; it fuses into a sum, as a gather of [A] would not."""
+    return labels[:, None] == jnp.arange(logits.shape[1], dtype=labels.dtype)[None, :]
 
 
 def smooth_l1(error: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

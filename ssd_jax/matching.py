@@ -31,12 +31,15 @@ def match(
     threshold: float = 0.5,
     matcher: str = "best_prior",
     variances: tuple[float, float, float, float] = box_ops.VARIANCES,
+    negative_threshold: float = 1.0,
 ) -> Targets:
     """Targets of one image (paper section 2.2, "Matching strategy").
 
     `boxes` [M, 4] are padded truths with `labels` [M]: 0 = padding, -1 = ignored (a prior that
-    overlaps it by the threshold and is not positive is left out of the loss). The result does
-    not depend on the padding nor on the order of truths, exact ties of IoU excepted.
+    overlaps it by the threshold and is not positive is left out of the loss). Left out too is a
+    prior below the threshold that overlaps a truth by `negative_threshold` (Caffe's neg_overlap)
+    or more. The result does not depend on the padding nor on the order of truths, exact ties of
+    IoU excepted.
     """
     overlap = box_ops.iou(boxes, priors)  # [M, A]
     truth = jnp.where((labels > 0)[:, None], overlap, -1.0)
@@ -46,6 +49,7 @@ def match(
     chosen = jnp.where(claimant >= 0, claimant, best_truth)
     positive = (claimant >= 0) | (best_overlap >= threshold)
     ignored = jnp.where((labels == IGNORED)[:, None], overlap, -1.0).max(0) >= threshold
+    ignored |= best_overlap >= negative_threshold
     return Targets(
         labels=jnp.where(positive, labels[chosen], jnp.where(ignored, IGNORED, 0)),
         offsets=jnp.where(positive[:, None], box_ops.encode(boxes[chosen], priors, variances), 0.0),

@@ -1,4 +1,11 @@
-"""Optimizer: config -> schedule and optax transform."""
+"""Optimizer: config -> schedule and optax transform, and which parameters it treats how.
+
+Parameters are named by their path, `backbone/conv1_1/kernel`; a config names groups of them by
+shell patterns, in which `*` stands for slashes too.
+"""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import jax
 import jax.numpy as jnp
@@ -30,18 +37,47 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 
 
 def make(config: ConfigDict, steps: int) -> optax.GradientTransformation:
-    """SGD with momentum and L2 decay as in the paper's section 3: decay enters the momentum.
+    """SGD with momentum and L2 decay as in the paper's section 3, or TensorFlow's RMSProp.
 
-    A positive `clip_norm` holds the norm of the gradient, all parameters together, below it.
+    Decay enters the momentum, and pulls on the parameters that `decayed` names. Biases step
+    `bias_rate` times as far as the rest. A positive `clip_norm` holds the norm of the gradient,
+    all parameters together, below it. Frozen parameters are expected to have no gradient.
     """
-    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(
-        clip,
-        optax.add_decayed_weights(config.weight_decay, mask=decayed),
-        optax.sgd(schedule(config, steps), momentum=config.momentum),
+    rate = schedule(config, steps)
+    if config.name == "rmsprop":
+        # TensorFlow: mean squares begin at 1, and epsilon is under the root.
+        rule = optax.rmsprop(
+            rate, config.rmsprop.decay, config.rmsprop.epsilon, initial_scale=1.0,
+            momentum=config.momentum,
+        )  # fmt: skip
+    else:
+        rule = optax.sgd(rate, momentum=config.momentum)
+
+    def pulled(params: dict) -> dict:
+        decayed, frozen = (named(params, names) for names in (config.decayed, config.frozen))
+        return jax.tree.map(lambda pulls, still: pulls and not still, decayed, frozen)
+
+    parts = [
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else None,
+        optax.add_decayed_weights(config.weight_decay, mask=pulled),
+        rule,
+        _scaled_biases(config.bias_rate) if config.bias_rate != 1.0 else None,
+    ]
+    return optax.chain(*[part for part in parts if part])
+
+
+def named(params: dict, patterns: Sequence[str]) -> dict:
+    """Mask of the parameters whose name one of the shell `patterns` fits."""
+    names = map_names(lambda name: name, params)
+    return jax.tree.map(lambda name: any(fnmatchcase(name, each) for each in patterns), names)
+
+
+def map_names(function, params: dict) -> dict:
+    """`function` of each parameter's name, in the shape of the tree."""
+    return jax.tree.map_with_path(
+        lambda path, _: function("/".join(str(key.key) for key in path)), params
     )
 
 
-def decayed(params: dict) -> dict:
-    """Mask of the parameters that weight decay pulls on: kernels, not biases nor norms' scales."""
-    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
+def _scaled_biases(factor: float) -> optax.GradientTransformation:
+    return optax.masked(optax.scale(factor), lambda params: named(params, ("*/bias",)))

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float, UInt8
+from jax import lax
+from jaxtyping import Array, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from ssd_jax import losses, matching, optim, parallel, photometric, postprocess
@@ -24,12 +25,15 @@ Metrics = dict[str, Array]
 
 
 class State(flax.struct.PyTreeNode):
-    """All that a step changes."""
+    """All that a step changes: trees of arrays (Orbax puts other things in their place)."""
 
     step: Any  # int32 []
-    params: dict
-    batch_stats: dict
+    params: Any
+    batch_stats: Any
     opt_state: optax.OptState
+    ema: Any  # averaged params and batch_stats; {} without averaging
+    skipped: Any  # int32 [], steps left out because something was not finite
+    skipped_in_a_row: Any  # int32 [], of those the last ones without a good step between
 
 
 class Detector(NamedTuple):
@@ -60,12 +64,14 @@ def create_state(detector: Detector) -> State:
     images = jnp.zeros((1, *detector.config.image_size, 3), jnp.float32)
     init = jax.jit(partial(detector.model.init, train=False))
     # Some shapes of kernels take XLA:CPU ten seconds to compile with the default generator.
-    variables = init(jax.random.key(detector.config.seed, impl="rbg"), images)
+    variables = {"batch_stats": {}} | init(jax.random.key(detector.config.seed, impl="rbg"), images)
     return State(
         step=jnp.int32(0),
-        params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
+        **variables,
         opt_state=detector.optimizer.init(variables["params"]),
+        ema=jax.tree.map(jnp.copy, variables) if detector.config.optim.ema else {},
+        skipped=jnp.int32(0),
+        skipped_in_a_row=jnp.int32(0),
     )
 
 
@@ -78,51 +84,101 @@ def train_step(detector: Detector, state: State, batch: dict) -> tuple[State, Me
     """One step of training on a batch (see the contracts: image, boxes, labels, sample).
 
     Metrics are scalars of the whole global batch, but for `image_loss` [B]: the undivided loss
-    of each image, which names the guilty one when a loss is not finite.
+    of each image, which names the guilty one when a loss is not finite. A step after which any
+    number of the state would not be finite changes nothing but the counts.
     """
     config = detector.config
     global_sum = partial(parallel.global_sum, axis_name=detector.axis_name)
     images = _normalized(detector, distorted(detector, batch))
     targets = jax.vmap(partial(_targets, detector))(batch["boxes"], batch["labels"])
+    frozen = optim.named(state.params, config.optim.frozen)
 
     def total_loss(params):
+        params = jax.tree.map(lambda p, still: lax.stop_gradient(p) if still else p, params, frozen)
         variables = {"params": params, "batch_stats": state.batch_stats}
-        (logits, offsets), updated = detector.model.apply(
-            variables, images, train=True, mutable=["batch_stats"]
-        )
-        loss = jax.vmap(partial(losses.multibox, negative_ratio=config.loss.negative_ratio))(
-            logits, offsets, targets.labels, targets.offsets
-        )
+        with ssd.frozen_norms(config.optim.frozen):
+            (logits, offsets), updated = detector.model.apply(
+                variables, images, train=True, mutable=["batch_stats"]
+            )
+        loss = _loss(detector, logits, offsets, targets, batch["sample"])
+        weight = _image_weights(detector, loss.positives)
         image_loss = loss.classification + config.loss.localization_weight * loss.localization
-        positives = global_sum(loss.positives.sum())
-        share = image_loss.sum() / jnp.maximum(positives, 1).astype(jnp.float32)
-        return share, (loss, image_loss, positives, updated.get("batch_stats", {}))
+        return (weight * image_loss).sum(), (loss, weight, image_loss, updated)
 
-    gradient, (loss, image_loss, positives, batch_stats) = jax.grad(total_loss, has_aux=True)(
-        state.params
-    )
+    gradient, (loss, weight, image_loss, updated) = jax.grad(total_loss, has_aux=True)(state.params)
     gradient = global_sum(gradient)
     updates, opt_state = detector.optimizer.update(gradient, state.opt_state, state.params)
-    new_state = State(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats,
-        opt_state=opt_state,
-    )
-    count = jnp.maximum(positives, 1).astype(jnp.float32)
-    classification = global_sum(loss.classification.sum()) / count
-    localization = global_sum(loss.localization.sum()) / count
+    new = {
+        "params": optax.apply_updates(state.params, updates),
+        "batch_stats": updated.get("batch_stats", {}),
+    }
+    new |= {"opt_state": opt_state, "ema": _averaged(config.optim.ema, state, new)}
+    classification = global_sum((weight * loss.classification).sum())
+    localization = global_sum((weight * loss.localization).sum())
+    total = classification + config.loss.localization_weight * localization
+    new_state = _if_finite(state, new, total)
     metrics = {
-        "loss": classification + config.loss.localization_weight * localization,
+        "loss": total,
         "classification": classification,
         "localization": localization,
-        "positives": positives,
+        "positives": global_sum(loss.positives.sum()),
         "negatives": global_sum(loss.negatives.sum()),
         "gradient_norm": optax.tree.norm(gradient),
         "learning_rate": optim.schedule(config.optim, config.steps)(state.step),
+        "skipped": new_state.skipped,
+        "skipped_in_a_row": new_state.skipped_in_a_row,
         "image_loss": image_loss,
     }
     return new_state, metrics
+
+
+def _loss(detector: Detector, logits, offsets, targets, samples) -> losses.Loss:
+    """Undivided losses [B]."""
+    options = detector.config.loss
+    loss = partial(
+        losses.multibox,
+        negative_ratio=options.negative_ratio, classification=options.classification,
+    )  # fmt: skip
+    if options.negatives == "hard":
+        return jax.vmap(loss)(logits, offsets, *targets)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(_sample_keys(detector, samples))
+    draws = jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:2]))(keys)
+    return jax.vmap(lambda *arrays: loss(*arrays[:-1], draws=arrays[-1]))(
+        logits, offsets, *targets, draws
+    )
+
+
+def _image_weights(detector: Detector, positives: Int[Array, " B"]) -> Float[Array, " B"]:
+    """What an image's loss counts: 1 / positives of the whole batch, or its own mean's share."""
+    global_sum = partial(parallel.global_sum, axis_name=detector.axis_name)
+    if detector.config.loss.normalizer == "batch":
+        total = jnp.maximum(global_sum(positives.sum()), 1)
+        return jnp.broadcast_to(1 / total.astype(jnp.float32), positives.shape)
+    images = global_sum(jnp.int32(positives.shape[0]))
+    return 1 / (jnp.maximum(positives, 1) * images).astype(jnp.float32)
+
+
+def _averaged(decay: float, state: State, new: dict) -> dict:
+    """Exponential moving average; young averages forget faster (TensorFlow's rule)."""
+    if not decay:
+        return {}
+    age = state.step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1 + age) / (10 + age))
+    return jax.tree.map(lambda old, now: kept * old + (1 - kept) * now, state.ema, new)
+
+
+def _if_finite(state: State, new: dict, loss: Float[Array, ""]) -> State:
+    """The next state with `new` in it, unless a number of it or the loss is not finite."""
+    numbers = [leaf for leaf in jax.tree.leaves((new, loss)) if jnp.issubdtype(leaf, jnp.inexact)]
+    finite = jnp.array([jnp.isfinite(leaf).all() for leaf in numbers]).all()
+    old = {name: getattr(state, name) for name in new}
+    kept = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, old)
+    return State(
+        step=state.step + 1,
+        **kept,
+        skipped=state.skipped + (~finite).astype(jnp.int32),
+        skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
+    )
 
 
 def predict(
@@ -132,17 +188,17 @@ def predict(
     config = detector.config
     images = _normalized(detector, images.astype(jnp.float32))
     logits, offsets = detector.model.apply(variables, images, train=False)
-    options = dict(config.postprocess)
     detect = partial(
         postprocess.detect, priors=jnp.asarray(detector.priors.boxes),
-        variances=config.matching.variances, **options,
+        variances=config.matching.variances, classification=config.loss.classification,
+        **config.postprocess,
     )  # fmt: skip
     return jax.vmap(detect)(logits, offsets)
 
 
 def variables(state: State) -> dict:
-    """What `predict` needs of a state."""
-    return {"params": state.params, "batch_stats": state.batch_stats}
+    """What `predict` needs of a state: the averages where they are kept."""
+    return state.ema or {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def _targets(detector: Detector, boxes, labels) -> matching.Targets:
@@ -150,6 +206,7 @@ def _targets(detector: Detector, boxes, labels) -> matching.Targets:
     return matching.match(
         boxes, labels, jnp.asarray(detector.priors.boxes),
         threshold=options.threshold, matcher=options.matcher, variances=options.variances,
+        negative_threshold=options.negative_threshold,
     )  # fmt: skip
 
 
@@ -159,9 +216,13 @@ def distorted(detector: Detector, batch: dict) -> Float[Array, "B H W 3"]:
     images = jnp.asarray(batch["image"], jnp.float32)
     if not config.augment.photometric.operations:
         return images
-    seed = jax.random.key(config.seed)
-    keys = jax.vmap(partial(jax.random.fold_in, seed))(batch["sample"])
+    keys = _sample_keys(detector, jnp.asarray(batch["sample"]))
     return photometric.distort(keys, images, config.augment.photometric)
+
+
+def _sample_keys(detector: Detector, samples: Int[Array, " B"]) -> Array:
+    """A random key for each global sample number: the same on any device."""
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(detector.config.seed)))(samples)
 
 
 def _normalized(detector: Detector, images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:

@@ -16,6 +16,7 @@ from ssd_jax.data import loader, sources
 from ssd_jax.errors import Interrupted, NonFiniteLossError
 
 _PICTURES, _COLUMNS = 16, 4
+_SKIPS = 5  # steps in a row that may not be finite before the run ends
 
 
 def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
@@ -118,19 +119,21 @@ class _Run:
         return self.scores
 
     def _check(self, finished: tuple | None) -> None:
-        """Report a finished step; raise NonFiniteLossError naming the images of a bad one."""
+        """Report a finished step; raise NonFiniteLossError after too many skipped in a row."""
         if finished is None:
             return
         done, image_ids, metrics = finished
         loss = self.runner.scalar(metrics["loss"])
-        # A gradient that is not finite spoils the parameters while the loss still looks well.
-        if not math.isfinite(loss + self.runner.scalar(metrics["gradient_norm"])):
+        if in_a_row := int(self.runner.scalar(metrics["skipped_in_a_row"])):
             names = guilty(image_ids, self.runner.rows(metrics["image_loss"]), self.train_set)
-            raise NonFiniteLossError(
-                f"loss or gradient of step {done} is not finite (loss {loss}, from: {names}). "
-                "Checkpoints hold the steps before; start into a new --workdir with a lower "
-                "config.optim.learning_rate or a longer config.optim.warmup_steps"
-            )
+            what = f"step {done}: loss or gradient is not finite (loss {loss}, from: {names})"
+            if in_a_row >= _SKIPS:
+                raise NonFiniteLossError(
+                    f"{what}; {in_a_row} such steps in a row. Checkpoints hold the good ones "
+                    "before; start into a new --workdir with a lower "
+                    "config.optim.learning_rate or a longer config.optim.warmup_steps"
+                )
+            logs.say(f"{what}; the step is skipped")
         self.progress.update(done, loss)
         if is_time(done, self.config.log_every, self.config.steps):
             values = {k: self.runner.scalar(v) for k, v in metrics.items() if k != "image_loss"}

@@ -6,6 +6,7 @@ import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import micro
 import numpy as np
 import pytest
@@ -157,11 +158,46 @@ def test_evaluation_alone_gives_the_same_scores(whole):
     assert again == pytest.approx(scores, nan_ok=True, abs=1e-6)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_names_images(tmp_path):
-    config = micro.get_config(optim__learning_rate=1e30, optim__warmup_steps=0)
-    with pytest.raises(NonFiniteLossError, match=r"step \d is not finite") as error:
+def poison(monkeypatch, steps, rows=4):
+    """Make the loss of the first image of these steps (counted from 1) infinite."""
+    honest = step._loss
+    samples = jnp.int32([(number - 1) * rows for number in steps])
+
+    def poisoned(detector, logits, offsets, targets, batch_samples):
+        loss = honest(detector, logits, offsets, targets, batch_samples)
+        bad = (batch_samples[:, None] == samples[None]).any(1)
+        return loss._replace(localization=jnp.where(bad, jnp.inf, loss.localization))
+
+    monkeypatch.setattr(step, "_loss", poisoned)
+
+
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(train._Run, "_picture_input", lambda self: None)
+
+
+def test_a_step_that_is_not_finite_is_skipped_counted_and_named(tmp_path, monkeypatch, capsys):
+    no_pictures(monkeypatch)
+    poison(monkeypatch, (2, 4))
+    config = micro.get_config(optim__ema=0.9, log_every=1)
+    train.train_and_evaluate(config, tmp_path)
+    state = final_state(tmp_path, config)
+    assert (state.step, state.skipped, state.skipped_in_a_row) == (6, 2, 0)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    said = [line for line in capsys.readouterr().err.splitlines() if "is skipped" in line]
+    assert len(said) == 2 and said[0].startswith("step 2: ") and "from: shapes/train/" in said[0]
+    losses = [line.get("train/loss", 0) for line in metrics(tmp_path)]
+    assert losses.count(None) == 2
+
+
+def test_five_such_steps_in_a_row_end_the_run(tmp_path, monkeypatch):
+    no_pictures(monkeypatch)
+    poison(monkeypatch, (2, *range(4, 9)))
+    config = micro.get_config(steps=12, save_every=1)
+    with pytest.raises(NonFiniteLossError, match="step 8: .*; 5 such steps in a row") as error:
         train.train_and_evaluate(config, tmp_path)
     assert error.value.exit_code == 5
+    state = final_state(tmp_path, config)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
 @pytest.mark.parametrize(

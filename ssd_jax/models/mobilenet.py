@@ -50,7 +50,6 @@ class Backbone(nn.Module):
         depthwise = functools.partial(DepthwiseConv, dtype=self.dtype, kernel_init=init)
         norm = functools.partial(
             nn.BatchNorm,
-            use_running_average=not train,
             momentum=0.9997,
             epsilon=1e-3,
             dtype=jnp.float32,
@@ -59,7 +58,7 @@ class Backbone(nn.Module):
 
         def layer(x, convolution):
             x = convolution(x).astype(jnp.float32)
-            x = norm(name=f"{convolution.name}_BatchNorm")(x)
+            x = norm(name=f"{convolution.name}_BatchNorm")(x, use_running_average=not train)
             return nn.relu6(x).astype(self.dtype)
 
         def depth(channels):

@@ -37,7 +37,6 @@ class Backbone(nn.Module):
         conv = functools.partial(Conv, kernel_size=(3, 3), use_bias=False, dtype=self.dtype)
         norm = functools.partial(
             nn.BatchNorm,
-            use_running_average=not train,
             momentum=0.9,
             dtype=jnp.float32,
             axis_name=self.axis_name,
@@ -45,7 +44,9 @@ class Backbone(nn.Module):
 
         def layer(x, channels, stride, name):
             x = conv(channels, strides=stride, name=name)(x).astype(jnp.float32)
-            return nn.relu(norm(name=f"{name}_norm")(x)).astype(self.dtype)
+            return nn.relu(norm(name=f"{name}_norm")(x, use_running_average=not train)).astype(
+                self.dtype
+            )
 
         x = layer(_space_to_depth(images), self.widths[0], 2, "stem")  # [B, H / 4, W / 4, N]
         maps = []

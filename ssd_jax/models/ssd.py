@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 import importlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from fnmatch import fnmatchcase
 
 import flax.linen as nn
 import jax
@@ -61,6 +64,22 @@ def build(
     """
     backbone = _backbone(model, axis_name)
     return SSD(backbone, tuple(priors_per_cell), num_classes, model.head_kernel, backbone.dtype)
+
+
+def frozen_norms(patterns: Sequence[str]) -> AbstractContextManager:
+    """Inside, batch norms whose scale a shell pattern names keep their running statistics.
+
+    Names are paths, `backbone/stem_norm/scale`, as the optimizer sees them.
+    """
+
+    def interceptor(function, arguments, options, context):
+        name = "/".join((*context.module.path, "scale"))
+        is_norm = isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__"
+        if is_norm and any(fnmatchcase(name, pattern) for pattern in patterns):
+            options = options | {"use_running_average": True}
+        return function(*arguments, **options)
+
+    return nn.intercept_methods(interceptor) if patterns else nullcontext()
 
 
 def feature_sizes(model: ConfigDict, image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
