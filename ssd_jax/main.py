@@ -23,8 +23,9 @@ def main() -> None:
     given = flags.FLAGS
     configs.check(given.config)
     # Imported here, so that a mistake on the command line is answered before JAX starts.
-    from ssd_jax import evaluate, train
+    from ssd_jax import evaluate, startup, train
 
+    startup.prepare(given.config.deterministic)
     config, workdir = given.config, Path(given.workdir or _default_workdir())
     if given.mode == "train":
         scores = train.train_and_evaluate(config, workdir)

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from ssd_jax import augment, cli, decode, draw, evaluate, parallel, step, workdir
+from ssd_jax import augment, cli, decode, draw, evaluate, parallel, startup, step, workdir
 from ssd_jax.errors import ConfigError, DataError, MachineError, SsdError
 from ssd_jax.metrics import coco
 
@@ -211,6 +211,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
+    startup.prepare()
     predict_files(
         Path(given.workdir), given.input, Path(given.output), given.score_threshold,
         given.checkpoint,

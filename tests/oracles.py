@@ -117,10 +117,11 @@ def decode(offsets, priors, variances):
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def _finish_match(claimed, overlaps, labels, threshold):
+def _finish_match(claimed, overlaps, labels, threshold, negative_threshold):
     """Labels [A] and truth rows [A] from the claims {prior: truth} and the overlaps [A][M].
 
-    Unclaimed priors take their best truth at the threshold; ignored truths mark what is left.
+    Unclaimed priors take their best truth at the threshold; ignored truths mark what is left, and
+    so does a best overlap from the negative threshold on.
     """
     truths = [m for m, label in enumerate(labels) if label > 0]
     ignored = [m for m, label in enumerate(labels) if label == -1]
@@ -131,12 +132,13 @@ def _finish_match(claimed, overlaps, labels, threshold):
             best = max(truths, key=row.__getitem__)  # the first of equals
             truth = best if row[best] >= threshold else -1
         near_ignored = any(row[m] >= threshold for m in ignored)
+        near_ignored |= any(row[m] >= negative_threshold for m in truths)
         prior_labels.append(labels[truth] if truth >= 0 else -1 if near_ignored else 0)
         prior_truths.append(truth)
     return np.array(prior_labels, np.int64), np.array(prior_truths, np.int64)
 
 
-def match_best_prior(boxes, labels, priors, threshold):
+def match_best_prior(boxes, labels, priors, threshold, negative_threshold=1.0):
     """Labels [A] and truth rows [A] (-1 = none): every truth claims the prior it overlaps best.
 
     Of several truths claiming one prior the one with the highest IoU has it, and the others do
@@ -151,10 +153,10 @@ def match_best_prior(boxes, labels, priors, threshold):
             a = column.index(max(column))
             if a not in claimed or overlaps[a][m] > overlaps[a][claimed[a]]:
                 claimed[a] = m
-    return _finish_match(claimed, overlaps, labels, threshold)
+    return _finish_match(claimed, overlaps, labels, threshold, negative_threshold)
 
 
-def match_bipartite(boxes, labels, priors, threshold):
+def match_bipartite(boxes, labels, priors, threshold, negative_threshold=1.0):
     """Labels [A] and truth rows [A] (-1 = none): Caffe's MatchBBox, per prediction.
 
     The pair with the highest IoU of all free priors and free truths is taken, again and again,
@@ -173,7 +175,7 @@ def match_bipartite(boxes, labels, priors, threshold):
             break
         claimed[prior] = truth
         free.remove(truth)
-    return _finish_match(claimed, overlaps, labels, threshold)
+    return _finish_match(claimed, overlaps, labels, threshold, negative_threshold)
 
 
 def _best_first(indices, scores):
@@ -196,24 +198,40 @@ def _log_softmax(logits):
     return logs
 
 
-def multibox_loss(logits, offsets, target_labels, target_offsets, negative_ratio):
+def _class_costs(logits, classification):
+    """Cost of each prior [A] were its label each of the classes [C]."""
+    if classification == "softmax":
+        return [[-log for log in row] for row in _log_softmax(logits)]
+    costs = []
+    for row in np.asarray(logits, np.float64).tolist():
+        yes, no = [math.log1p(math.exp(-x)) for x in row], [math.log1p(math.exp(x)) for x in row]
+        costs.append([sum(no) - no[c] + yes[c] for c in range(len(row))])
+    return costs
+
+
+def multibox_loss(
+    logits, offsets, target_labels, target_offsets, negative_ratio, classification="softmax",
+    draws=None,
+):  # fmt: skip
     """Undivided loss of one image: classification, localization, positives, negatives.
 
     Logits [A, C], offsets [A, 4], target labels [A] (0 = background, -1 = counts for nothing),
-    target offsets [A, 4]. Mines int(negative_ratio * positives) negatives.
+    target offsets [A, 4]. Takes int(negative_ratio * positives) negatives, those of the highest
+    cost or of the highest draws [A].
     """
-    logs = _log_softmax(logits)
+    costs = _class_costs(logits, classification)
     labels = [int(label) for label in target_labels]
     positives = [a for a, label in enumerate(labels) if label > 0]
-    background = [-row[0] for row in logs]
+    background = [row[0] for row in costs]
     eligible = [label == 0 for label in labels]
-    mined = hard_negatives(background, eligible, int(negative_ratio * len(positives)))
-    classification = sum(-logs[a][labels[a]] for a in positives)
-    classification += sum(background[a] for a in range(len(labels)) if mined[a])
+    hardness = background if draws is None else draws
+    mined = hard_negatives(hardness, eligible, int(negative_ratio * len(positives)))
+    total = sum(costs[a][labels[a]] for a in positives)
+    total += sum(background[a] for a in range(len(labels)) if mined[a])
     predicted, wanted = _rows(offsets), _rows(target_offsets)
     distances = [abs(p - t) for a in positives for p, t in zip(predicted[a], wanted[a])]
     return {
-        "classification": classification,
+        "classification": total,
         "localization": sum(0.5 * d**2 if d < 1 else d - 0.5 for d in distances),
         "positives": len(positives),
         "negatives": int(mined.sum()),
@@ -231,11 +249,15 @@ def nms(boxes, scores, iou_threshold):
 
 
 def detect(
-    logits, offsets, priors, variances, score_threshold, iou_threshold, top_k_per_class, top_k
-):
+    logits, offsets, priors, variances, score_threshold, iou_threshold, top_k_per_class, top_k,
+    classification="softmax",
+):  # fmt: skip
     """Boxes [K, 4] (not clipped), scores [K], labels [K] of one image, best first, no padding."""
     boxes = decode(offsets, priors, variances)
-    scores = [[math.exp(log) for log in row] for row in _log_softmax(logits)]
+    if classification == "softmax":
+        scores = [[math.exp(log) for log in row] for row in _log_softmax(logits)]
+    else:
+        scores = (1 / (1 + np.exp(-np.asarray(logits, np.float64)))).tolist()
     found = []
     for label in range(1, len(scores[0])):
         column = [row[label] for row in scores]

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ssd_jax"
 FLOORS = (
     {"errors", "boxes", "losses", "parallel"},
     {"cli", "checkpoint", "logs", "draw", "decode", "config", "workdir", "optim", "priors",
-     "matching", "postprocess", "augment", "photometric"},
+     "matching", "postprocess", "augment", "photometric", "startup"},
     {"models", "data", "metrics"},
     {"step"},
     {"evaluate"},

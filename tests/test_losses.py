@@ -20,12 +20,18 @@ def outputs(seed, priors=200, classes=5, positives=10, ignored=0):
     return draw(priors, classes), draw(priors, 4), jnp.asarray(labels), draw(priors, 4)
 
 
-@pytest.mark.parametrize("seed", range(6))
+multibox = jax.jit(losses.multibox, static_argnames="classification")
+
+
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("positives", "ignored"), [(10, 0), (60, 30), (1, 5), (0, 0), (200, 0)])
-def test_meets_the_oracle(seed, positives, ignored):
+@pytest.mark.parametrize("classification", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("negatives", ["hard", "random"])
+def test_meets_the_oracle(seed, positives, ignored, classification, negatives):
     arguments = outputs(seed, positives=positives, ignored=ignored)
-    loss = jax.jit(losses.multibox)(*arguments)
-    expected = oracles.multibox_loss(*map(np.asarray, arguments), 3.0)
+    draws = np.random.default_rng(seed).random(200, np.float32) if negatives == "random" else None
+    loss = multibox(*arguments, classification=classification, draws=draws)
+    expected = oracles.multibox_loss(*map(np.asarray, arguments), 3.0, classification, draws)
     for name, value in loss._asdict().items():
         np.testing.assert_allclose(value, expected[name], rtol=2e-5, atol=1e-5, err_msg=name)
 
@@ -38,6 +44,15 @@ def test_by_hand():
     np.testing.assert_allclose(loss.classification, 4 * np.log(2), rtol=1e-6)
     np.testing.assert_allclose(loss.localization, 0.5 * 0.25 + 1.5, rtol=1e-6)
     assert (loss.positives, loss.negatives) == (1, 3)
+
+
+def test_a_sigmoid_head_by_hand():
+    """Two columns at zero ask two questions of log 2 each; a sure right answer costs nothing."""
+    logits, offsets = jnp.zeros((4, 2)).at[0].set(jnp.float32([-30, 30])), jnp.zeros((4, 4))
+    loss = losses.multibox(
+        logits, offsets, jnp.int32([1, 0, 0, 0]), offsets, classification="sigmoid"
+    )
+    np.testing.assert_allclose(loss.classification, 3 * 2 * np.log(2), rtol=1e-6)
 
 
 def test_no_positives_give_zero_loss_and_finite_gradients():

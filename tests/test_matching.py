@@ -16,9 +16,11 @@ MATCHERS = {
 }
 
 
-@partial(jax.jit, static_argnames=("matcher", "threshold"))
-def match(boxes, labels, priors, threshold=0.5, matcher="best_prior"):
-    return matching.match(boxes, labels, priors, threshold, matcher)
+@partial(jax.jit, static_argnames=("matcher", "threshold", "negative_threshold"))
+def match(boxes, labels, priors, threshold=0.5, matcher="best_prior", negative_threshold=1.0):
+    return matching.match(
+        boxes, labels, priors, threshold, matcher, negative_threshold=negative_threshold
+    )
 
 
 def scene(seed, truths=6, priors=300, padding=0, ignored=0):
@@ -41,12 +43,20 @@ def test_by_hand_a_contested_prior(matcher):
     np.testing.assert_array_equal(targets.labels, [2, other, 0])
 
 
+def test_the_neutral_band_by_hand():
+    """IoU .4 with the truth is neither positive nor negative from .3 to .5, and .2 is negative."""
+    priors = np.float32([[0, 0, 1, 1], [0, 0, 0.4, 1], [0, 0, 0.2, 1]])
+    targets = match(np.float32([[0, 0, 1, 1]]), jnp.int32([2]), priors, negative_threshold=0.3)
+    np.testing.assert_array_equal(targets.labels, [2, -1, 0])
+
+
 @pytest.mark.parametrize("matcher", MATCHERS)
+@pytest.mark.parametrize("negative_threshold", [1.0, 0.3])
 @pytest.mark.parametrize("seed", range(12))
-def test_meets_the_oracle(matcher, seed):
+def test_meets_the_oracle(matcher, negative_threshold, seed):
     boxes, labels, priors = scene(seed, truths=1 + seed, padding=seed % 3, ignored=seed % 2)
-    targets = match(boxes, labels, priors, matcher=matcher)
-    expected, truth = MATCHERS[matcher](boxes, labels, priors, 0.5)
+    targets = match(boxes, labels, priors, 0.5, matcher, negative_threshold)
+    expected, truth = MATCHERS[matcher](boxes, labels, priors, 0.5, negative_threshold)
     np.testing.assert_array_equal(targets.labels, expected)
     positive = expected > 0
     wanted = box_ops.encode(boxes[truth[positive]], priors[positive])

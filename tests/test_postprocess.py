@@ -46,6 +46,16 @@ def test_an_invalid_box_suppresses_nothing():
     )
 
 
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 128])
+def test_any_number_of_boxes_and_of_valid_ones(count):
+    boxes, valid = crowd(3, count), np.random.default_rng(count).random(count) < 0.5
+    kept = jax.jit(postprocess.suppress)(boxes, valid, 0.45)
+    expected = np.flatnonzero(valid)[
+        oracles.nms(boxes[valid], np.linspace(1, 0, valid.sum()), 0.45)
+    ]
+    np.testing.assert_array_equal(np.flatnonzero(kept), expected)
+
+
 def heads(seed, priors=120, classes=4):
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(priors, classes)).astype(np.float32) * 2
@@ -55,13 +65,16 @@ def heads(seed, priors=120, classes=4):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("per_class", "in_total"), [(400, 200), (20, 15)])
-def test_detections_meet_the_oracle(seed, per_class, in_total):
+@pytest.mark.parametrize("classification", ["softmax", "sigmoid"])
+def test_detections_meet_the_oracle(seed, per_class, in_total, classification):
     arguments = heads(seed)
     found = jax.jit(
         partial(postprocess.detect, score_threshold=0.05, iou_threshold=0.45,
-                top_k_per_class=per_class, top_k=in_total)
+                top_k_per_class=per_class, top_k=in_total, classification=classification)
     )(*arguments)  # fmt: skip
-    boxes, scores, labels = oracles.detect(*arguments, VARIANCES, 0.05, 0.45, per_class, in_total)
+    boxes, scores, labels = oracles.detect(
+        *arguments, VARIANCES, 0.05, 0.45, per_class, in_total, classification
+    )
     count = len(scores)
     assert count > 5
     np.testing.assert_array_equal(found.labels[:count], labels)

@@ -92,6 +92,86 @@ def test_the_loss_is_the_sum_over_images_divided_by_all_positives():
     assert metrics["negatives"] == 3 * metrics["positives"]
 
 
+def test_a_mean_per_image_gives_few_boxes_as_much_weight_as_many():
+    _, _, metrics = single(micro.get_config(loss__normalizer="image"), batch())
+    detector = step.build(micro.get_config(), CLASSES)
+    targets = jax.vmap(partial(step._targets, detector))(batch()["boxes"], batch()["labels"])
+    positives = np.maximum(np.asarray(targets.labels > 0).sum(1), 1)
+    assert len(set(positives)) > 2
+    expected = (np.asarray(metrics["image_loss"]) / positives).mean()
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
+OPTIONS = {
+    "loss__classification": "sigmoid", "loss__negatives": "random", "loss__normalizer": "image",
+    "matching__negative_threshold": 0.3, "optim__name": "rmsprop", "optim__learning_rate": 0.01,
+    "optim__ema": 0.9, "optim__bias_rate": 2.0, "optim__clip_norm": 1.0,
+    "optim__frozen": ("*/stem/*", "*/stem_norm/*"), "optim__warmup_steps": 0,
+}  # fmt: skip
+
+
+def test_with_every_option_turned_any_devices_train_the_same():
+    config = micro.get_config(**OPTIONS)
+    expected, expected_losses = train(parallel.Pmap(jax.local_devices()[:1]), config=config)
+    state, losses = train(parallel.Pmap(), config=config)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), state.ema, expected.ema)
+    initial = step.create_state(step.build(config, CLASSES))
+    for tree in ("params", "batch_stats"):
+        old, new = (getattr(each, tree)["backbone"] for each in (initial, state))
+        for layer in ("stem", "stem_norm"):  # frozen, and the norm keeps its statistics
+            jax.tree.map(np.testing.assert_array_equal, old.get(layer), new.get(layer))
+        assert np.any(old["level0_down_norm"] != new["level0_down_norm"])
+
+
+def test_the_average_forgets_fast_at_first_and_is_what_is_evaluated():
+    config = micro.get_config(optim__ema=0.5, optim__warmup_steps=0)
+    before, after, _ = single(config, batch())
+    averaged = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, before.params, after.params)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after.ema["params"], averaged
+    )
+    assert step.variables(after) is after.ema
+
+
+def test_random_negatives_follow_the_sample_and_the_step():
+    config = micro.get_config(loss__negatives="random")
+    config.augment.photometric.operations = ()
+    again = batch() | {"sample": np.arange(4, 8, dtype=np.int32)}
+    losses = [float(single(config, each)[2]["classification"]) for each in (batch(), again)]
+    assert losses[0] != losses[1]
+
+
+def test_bfloat16_keeps_parameters_losses_and_outputs_in_float32():
+    config = micro.get_config(model__dtype="bfloat16", optim__warmup_steps=0)
+    detector = step.build(config, CLASSES)
+    state, metrics = jax.eval_shape(
+        partial(step.train_step, detector), step.abstract_state(detector), batch()
+    )
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state, metrics))}
+    assert jnp.bfloat16 not in dtypes
+    jaxpr = str(jax.make_jaxpr(partial(step.predict, detector))(
+        step.variables(step.abstract_state(detector)), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    ))  # fmt: skip
+    assert "bf16" in jaxpr
+
+
+@pytest.mark.parametrize("broken", ["params", "batch_stats", "opt_state"])
+def test_a_state_that_would_not_be_finite_is_not_taken(broken):
+    config = micro.get_config(optim__warmup_steps=0, optim__ema=0.9)
+    detector = step.build(config, CLASSES)
+    state = step.create_state(detector)
+
+    def spoil(leaf):
+        return leaf.at[...].set(jnp.nan) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    state = state.replace(**{broken: jax.tree.map(spoil, getattr(state, broken))})
+    after, metrics = jax.jit(partial(step.train_step, detector))(state, batch())
+    assert (after.step, after.skipped, metrics["skipped_in_a_row"]) == (1, 1, 1)
+    jax.tree.map(np.testing.assert_array_equal, after.ema, state.ema)
+    jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+
+
 def test_it_learns_one_batch_by_heart():
     config = micro.get_config(optim__warmup_steps=0, optim__learning_rate=0.05, steps=150)
     config.augment.photometric.operations = ()
