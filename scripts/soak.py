@@ -99,7 +99,9 @@ def soak(command: list[str], folder: Path, steps: int, kills: int, seed: int) ->
     for number, target in enumerate(targets, 1):
         alive = run_until(command, broken, target, rng.uniform(0.0, 0.5))
         hit += alive
-        print(f"kill {number}/{kills}: " + (f"at step {last_step(broken)}" if alive else "too late"))
+        print(
+            f"kill {number}/{kills}: " + (f"at step {last_step(broken)}" if alive else "too late")
+        )
     run_whole(command, broken)
     for what, found in (("states", digests), ("histories", history)):
         expected, got = found(whole), found(broken)
@@ -112,9 +114,7 @@ def main() -> None:
     """The command."""
     given = flags.FLAGS
     file = config_flags.get_config_filename(given["config"])
-    hit = soak(
-        arguments(file), Path(given.workdir), given.config.steps, given.kills, given.seed
-    )
+    hit = soak(arguments(file), Path(given.workdir), given.config.steps, given.kills, given.seed)
     print(f"{hit} kills in {given.config.steps} steps: states, best checkpoint and history equal")
 
 

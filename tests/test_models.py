@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -265,3 +266,20 @@ def test_batch_norm_averages_over_the_mapped_axis():
 def test_errors_name_the_field_and_the_choices(model, message):
     with pytest.raises(ConfigError, match=message):
         ssd.feature_sizes(model, (100, 100))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 6), (7, 5), (1, 2)])
+def test_slices_pool_as_a_pooling_does_with_its_gradient(height, width):
+    x = jax.random.normal(key(0), (2, height, width, 3))
+    pool = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2), padding="SAME")
+    weight = jax.random.normal(key(1), pool(x).shape)
+    own, expected = (
+        jax.value_and_grad(lambda x, form=form: (form(x) * weight).sum())(x)
+        for form in (vgg._halved, pool)
+    )
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), own, expected)
+
+
+def test_of_equal_values_one_gets_the_whole_gradient():
+    gradient = jax.grad(lambda x: vgg._halved(x).sum())(jnp.ones((1, 4, 4, 2)))
+    np.testing.assert_array_equal(np.sort(gradient.reshape(2, 2, 2, 2, 2).sum((1, 3)).ravel()), 1)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssd_jax.models import conv
 from ssd_jax.models.conv import Conv
 
 OPTIONS = [
@@ -13,13 +14,18 @@ OPTIONS = [
     {"kernel_size": (3, 3), "padding": 6, "kernel_dilation": 6},
     {"kernel_size": (3, 2), "padding": ((0, 1), (2, 0)), "strides": (1, 3)},
     {"kernel_size": (1, 1), "strides": 2},
+    {"kernel_size": (1, 1)},
+    {"kernel_size": (1, 1), "padding": 1},
     {"kernel_size": (4, 4), "padding": 1, "use_bias": False},
 ]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("shape", [(3, 9, 8, 5), (1, 12, 7, 2)])
-def test_values_and_gradients_are_those_of_flax(options, shape):
+@pytest.mark.parametrize("strip", [1, 1_500, 10**9])
+def test_values_and_gradients_are_those_of_flax(options, shape, strip, monkeypatch):
+    """Strips of one row, of some (the last one not full), and of a whole image."""
+    monkeypatch.setattr(conv, "_STRIP", strip)
     x = jnp.float32(np.random.default_rng(0).normal(size=shape))
     own, flax = Conv(4, **options), nn.Conv(4, **options)
     params = own.init(jax.random.key(0, impl="rbg"), x)
@@ -32,6 +38,13 @@ def test_values_and_gradients_are_those_of_flax(options, shape):
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
         jax.jit(weighted(own))(params, x), jax.jit(weighted(flax))(params, x),
     )  # fmt: skip
+
+
+def test_an_empty_map_stays_empty():
+    """Too small an image is told by whoever looks at the sizes of the maps."""
+    module = Conv(4, kernel_size=(1, 1))
+    out, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), jnp.zeros((1, 0, 0, 8)))
+    assert out.shape == (1, 0, 0, 4)
 
 
 def test_other_platforms_keep_their_own_gradient():
