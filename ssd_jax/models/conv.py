@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Pair = tuple[int, int]
-_STRIP = 3_500_000  # bytes; measured best of 1 to 10 MB on two processors
+_STRIP = 2_000_000  # bytes
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -32,43 +32,60 @@ def filter_gradient(
     x: Float[Array, "B H W N"], gradient: Float[Array, "B h w O"], size: Pair, strides: Pair,
     pads: Pads, dilation: Pair,
 ) -> Float[Array, "R S N O"]:  # fmt: skip
-    """Gradient of the kernel: a sum over strips of patches [rows·w, R·S·N] against gradient.
+    """Gradient of the kernel as matrix products over strips of rows.
 
-    A strip is as many rows of one image as keep its patches in a core's cache.
+    The rows of the kernel that meet the same rows of a strided image form a phase; without a
+    stride there is one.
     """
-    channels, outputs = x.shape[-1], gradient.shape[-1]
-    batch, height, width = gradient.shape[:3]
-    taps = [(i * dilation[0], j * dilation[1]) for i in range(size[0]) for j in range(size[1])]
-    rows = _strip_rows(height, width, len(taps) * channels, outputs)
-    strips = -(-height // rows)
-    missing = strips * rows - height  # rows of zeros, which add nothing
-    gradient = jnp.pad(gradient, ((0, 0), (0, missing), (0, 0), (0, 0)))
-    pads = ((pads[0][0], pads[0][1] + missing * strides[0]), pads[1])
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    reach = (rows - 1) * strides[0] + taps[-1][0] + 1  # rows of the image under a strip
+    rows = [None] * size[0]
+    for phase in range(strides[0]):
+        own = [i for i in range(size[0]) if i * dilation[0] % strides[0] == phase]
+        if own:
+            shifts = [i * dilation[0] // strides[0] for i in own]
+            columns = [j * dilation[1] for j in range(size[1])]
+            products = _phase(padded[:, phase :: strides[0]], gradient, shifts, columns, strides[1])
+            for i, product in zip(own, products):
+                rows[i] = product
+    return jnp.stack(rows).astype(x.dtype)
 
-    def tap(image, i, j):
-        stop = (i + (rows - 1) * strides[0] + 1, j + (width - 1) * strides[1] + 1)
-        return lax.slice(image, (i, j, 0), (*stop, channels), (*strides, 1))  # [rows, w, N]
+
+def _phase(x, gradient, shifts, columns, stride) -> Float[Array, "r S N O"]:
+    """Sums over all pixels of x[y + shift, column + stride · column'] · gradient[y, column'].
+
+    Per strip, one product of the image, once for each column of the kernel, with the gradient,
+    once for each of its rows: this copies 2 · S numbers a pixel, where patches would copy R · S.
+    """
+    (batch, height, width, outputs), channels = gradient.shape, x.shape[-1]
+    halo = max(shifts)
+    inner, outer = len(columns) * channels, len(shifts) * outputs
+    strip = _strip_rows(height + halo, width, inner, outer)
+    count = -(-(height + halo) // strip)
+    reach = count * strip  # rows of the image, zeros after its own
+    x = jnp.pad(x, ((0, 0), (0, max(reach - x.shape[1], 0)), (0, 0), (0, 0)))
+    gradient = jnp.pad(gradient, ((0, 0), (halo, reach - height), (0, 0), (0, 0)))
 
     def add_strip(number, total):
-        image, row = number // strips, number % strips * rows
-        window = (1, reach, padded.shape[2], channels)
-        below = lax.dynamic_slice(padded, (image, row * strides[0], 0, 0), window)[0]
-        above = lax.dynamic_slice(gradient, (image, row, 0, 0), (1, rows, width, outputs))
-        patches = jnp.concatenate([tap(below, i, j) for i, j in taps], axis=-1)
-        product = patches.reshape(rows * width, -1).T @ above.reshape(rows * width, outputs)
-        return total + product.astype(jnp.float32)
+        image, row = number // count, number % count * strip
+        below = lax.dynamic_slice(x, (image, row, 0, 0), (1, strip, *x.shape[2:]))[0]
+        above = lax.dynamic_slice(
+            gradient, (image, row, 0, 0), (1, strip + halo, *gradient.shape[2:])
+        )[0]
+        ends = [column + (width - 1) * stride + 1 for column in columns]
+        left = [below[:, column:end:stride] for column, end in zip(columns, ends)]
+        right = [above[halo - shift : halo - shift + strip] for shift in shifts]
+        left = jnp.concatenate(left, axis=-1).reshape(strip * width, inner)
+        right = jnp.concatenate(right, axis=-1).reshape(strip * width, outer)
+        return total + (left.T @ right).astype(jnp.float32)
 
-    start = jnp.zeros((len(taps) * channels, outputs), jnp.float32)
-    total = lax.fori_loop(0, batch * strips, add_strip, start)
-    return total.reshape(*size, channels, outputs).astype(x.dtype)
+    total = lax.fori_loop(0, batch * count, add_strip, jnp.zeros((inner, outer), jnp.float32))
+    return total.reshape(len(columns), channels, len(shifts), outputs).transpose(2, 0, 1, 3)
 
 
-def _strip_rows(height: int, width: int, patch: int, outputs: int) -> int:
-    """Rows of a strip whose patches fill _STRIP bytes, more where its product is as large."""
-    room = max(_STRIP, min(2 * 4 * patch * outputs, 8 * _STRIP))
-    return min(max(room // (4 * patch * width), 1), height)
+def _strip_rows(height: int, width: int, inner: int, outer: int) -> int:
+    """Rows of a strip whose copies stay in a core's cache, or are half of the sum they add to."""
+    room = max(_STRIP, 4 * inner * outer // 2)
+    return min(max(room // (4 * width * (inner + outer)), 1), height)
 
 
 def _forward(x, kernel, strides, pads, dilation):
