@@ -71,7 +71,7 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
 
     Raises ConfigError when `config` is another experiment than the run's.
     """
-    configs.check(config)
+    configs.validate(config)
     workdir.check_same(folder, config)
     detector, variables, classes, at = open_run(folder, which)
     detector = detector._replace(config=config)

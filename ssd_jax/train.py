@@ -25,7 +25,7 @@ def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
     Returns the last scores. Raises an `SsdError` for what the user can act on; `Interrupted`
     after SIGTERM or SIGINT, with everything saved.
     """
-    configs.check(config)
+    configs.validate(config)
     with workdir.lock(folder), _Signals() as signals:
         runner = parallel.make(config.parallel)
         parallel.check_batch(config.batch_size)
