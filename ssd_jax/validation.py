@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import jax
 from ml_collections import ConfigDict
 
-from ssd_jax import parallel, step
+from ssd_jax import optim, parallel, step
 from ssd_jax.errors import ConfigError
 from ssd_jax.models import ssd
 
@@ -82,23 +82,23 @@ def class_problems(
 
 def parameter_names(detector: step.Detector) -> list[str]:
     """The name of each parameter, as `backbone/conv1_1/kernel`, without computing any."""
-    paths = jax.tree.leaves_with_path(step.abstract_state(detector).params)
-    return ["/".join(part.key for part in path) for path, _ in paths]
+    params = step.abstract_state(detector).params
+    return jax.tree.leaves(optim.map_names(lambda name: name, params))
 
 
-def _pattern_problems(optim: ConfigDict, names: list[str]) -> list[str]:
+def _pattern_problems(config: ConfigDict, names: list[str]) -> list[str]:
     """Patterns that no parameter matches, and a network that is frozen as a whole."""
     problems = []
     for field in ("decayed", "frozen"):
-        for pattern in optim[field]:
+        for pattern in config[field]:
             if not any(fnmatchcase(name, pattern) for name in names):
                 (nearest,) = difflib.get_close_matches(pattern, names, n=1, cutoff=0)
                 problems.append(
                     f"config.optim.{field} has {pattern!r}, which no parameter matches: names are "
                     f"as {nearest}, and * is any part"
                 )
-    if all(any(fnmatchcase(name, pattern) for pattern in optim.frozen) for name in names):
+    if all(any(fnmatchcase(name, pattern) for pattern in config.frozen) for name in names):
         problems.append(
-            f"config.optim.frozen={optim.frozen} leaves no parameter to train: take some away"
+            f"config.optim.frozen={config.frozen} leaves no parameter to train: take some away"
         )
     return problems

@@ -175,3 +175,12 @@ def test_a_sound_run_without_checkpoints_says_so(tmp_path):
     with pytest.raises(CheckpointError, match="checkpoint") as error:
         evaluate.open_run(tmp_path)
     assert "config.json" not in str(error.value)
+
+
+def test_a_run_is_not_scored_on_other_classes(tmp_path, monkeypatch):
+    saved(tmp_path)
+    config = micro.get_config()
+    opened = (step.build(config, 4), {}, ("box", "disk", "ring"), 1)
+    monkeypatch.setattr(evaluate, "open_run", lambda *_: opened)
+    with pytest.raises(ConfigError, match="has triangle, which"):
+        evaluate.evaluate_run(tmp_path, config)
