@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
     augment.photometric.contrast = (0.5, 1.5)  # factor
     augment.photometric.saturation = (0.5, 1.5)  # factor
     augment.photometric.hue = 0.1  # of a full turn
+    augment.photometric.channel_order = 0.0  # probability of another order, as an operation
 
     config.model = model = ConfigDict()
     model.name = "vgg"  # a module of ssd_jax.models

@@ -3,13 +3,19 @@
 An experiment is a locked `ConfigDict` made by `get_config()` of a file in `configs/`.
 """
 
+import difflib
 import json
+from fnmatch import fnmatchcase
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from ssd_jax import schema
 from ssd_jax.errors import ConfigError
+
+_SHOWN = 100  # characters of a value in a message
 
 # A run continues only under the same values of these and the same training data. Test data,
 # logging, cadence, device layout, postprocessing and the number of steps may differ.
@@ -19,45 +25,61 @@ _IDENTITY = (
 )  # fmt: skip
 
 
-_CHOICES = {
-    "matching.matcher": ("best_prior", "bipartite"),
-    "matching.difficult": ("train", "ignore"),
-    "optim.schedule": ("step", "cosine"),
-    "priors.extra_square": ("second", "last", "none"),
-    "model.dtype": ("float32", "bfloat16"),
-    "parallel": ("pmap", "jit"),
-}
-_POSITIVE = (
-    "batch_size", "steps", "log_every", "optim.learning_rate", "loss.negative_ratio",
-    "matching.threshold", "postprocess.top_k", "postprocess.top_k_per_class",
-)  # fmt: skip
-_NOT_NEGATIVE = ("seed", "eval_every", "save_every", "optim.warmup_steps", "optim.weight_decay")
+def validate(config: ConfigDict) -> None:
+    """Raise ConfigError with a line for everything that cannot work. Needs no device.
 
-
-def check(config: ConfigDict) -> None:
-    """Raise ConfigError naming every value that cannot work. Needs no device."""
+    Checks each field against `schema.FIELDS`: unknown, missing, or not as its rule wants; and then
+    what must fit together, where each part is right by itself.
+    """
     flat = _flatten(config.to_dict())
-    problems = [
-        f"{name}={flat[name]!r} is not one of {', '.join(choices)}"
-        for name, choices in _CHOICES.items()
-        if flat[name] not in choices
+    wrong = {name: text for name, value in flat.items() if (text := _problem(name, value))}
+    lines = [f"config.{name}{text}" for name, text in wrong.items()]
+    lines += [
+        f"config.{name} is missing: add it, as the base config has it" for name in _missing(flat)
     ]
-    # Written so that a NaN is a problem too.
-    problems += [f"{name}={flat[name]} must be above 0" for name in _POSITIVE if not flat[name] > 0]
-    problems += [
-        f"{name}={flat[name]} must not be below 0" for name in _NOT_NEGATIVE if not flat[name] >= 0
-    ]
-    warmup, decays = flat["optim.warmup_steps"], (1.0,)
-    if flat["optim.schedule"] == "step":
-        decays = flat["optim.decay_at"]
-    if warmup >= min(decays, default=1.0) * flat["steps"]:
-        problems.append(
-            f"optim.warmup_steps={warmup} reaches the first decay of {flat['steps']} steps"
-        )
-    if len(flat["image_size"]) != 2:  # a tuple flag that is given twice is joined
-        problems.append(f"image_size={flat['image_size']} is not (height, width)")
-    if problems:
-        raise ConfigError("\n".join(f"config.{problem}" for problem in problems))
+    for fields, holds, message in schema.TOGETHER:
+        sound = all(name in flat and name not in wrong for name in fields)
+        if sound and not holds(*(flat[name] for name in fields)):
+            first, *others = (f"config.{name}={_shown(flat[name])}" for name in fields)
+            lines.append(f"{first} {message} ({', '.join(others)})")
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def _problem(name: str, value: Any) -> str:
+    """What is wrong with one field, as it follows its name; "" for nothing."""
+    inside = [field for field in schema.FIELDS if field.startswith(f"{name}.")]
+    if inside:
+        fine = value == {} and inside == [f"{name}.*"]
+        return "" if fine else f"={_shown(value)} must be a block of fields, as config.{inside[0]}"
+    for field, rule in schema.FIELDS.items():
+        if fnmatchcase(name, field):
+            return "" if rule.holds(value) else f"={_shown(value)} must be {rule.wants}"
+    (nearest,) = difflib.get_close_matches(name, schema.FIELDS, n=1, cutoff=0)
+    return f" is unknown: remove it, or did you mean config.{nearest}?"
+
+
+def _missing(flat: dict[str, Any]) -> list[str]:
+    """Known fields that a flat config lacks; a block's name where all of it is absent."""
+    present = {prefix for name in flat for prefix in _prefixes(name)}
+    missing = {}  # in order, none twice
+    for field in schema.FIELDS:
+        absent = [each for each in _prefixes(field.removesuffix(".*")) if each not in present]
+        # Within what should be a block and is a value, one message is enough.
+        if absent and absent[0].rpartition(".")[0] not in flat:
+            missing[absent[0]] = None
+    return list(missing)
+
+
+def _prefixes(name: str) -> list[str]:
+    """`a.b.c` -> a, a.b, a.b.c."""
+    return list(accumulate(name.split("."), "{}.{}".format))
+
+
+def _shown(value: Any) -> str:
+    """A value on one line that is not too long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:
@@ -106,8 +128,8 @@ def _with_tuples(value: Any) -> Any:
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for name, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             flat |= _flatten(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
+            flat[f"{prefix}{name}"] = value
     return flat

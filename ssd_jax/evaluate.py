@@ -10,11 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ssd_jax import checkpoint, draw, step, workdir
+from ssd_jax import checkpoint, draw, step, validation, workdir
 from ssd_jax import config as configs
 from ssd_jax.data import loader, sources
 from ssd_jax.data.sources import Source
-from ssd_jax.errors import CheckpointError
+from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.metrics import coco, voc
 from ssd_jax.parallel import Runner, make, whole_rows
 
@@ -71,11 +71,13 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
 
     Raises ConfigError when `config` is another experiment than the run's.
     """
-    configs.check(config)
+    configs.validate(config)
     workdir.check_same(folder, config)
     detector, variables, classes, at = open_run(folder, which)
     detector = detector._replace(config=config)
     source = sources.make(config.data.test, config, classes)
+    if problems := validation.class_problems(config, classes, source.classes):
+        raise ConfigError("\n".join(problems))
     runner = make(config.parallel)
     scores, picture = Evaluator(detector, source, runner)(runner.replicate(variables))
     report(folder, at, scores, picture, config)
@@ -88,7 +90,14 @@ def open_run(folder: Path, which: str = "best") -> tuple[step.Detector, dict, tu
     Needs the run folder alone; the priors are those that were saved with it.
     """
     run = workdir.load(folder)
-    detector = step.build(run.config, len(run.classes) + 1)
+    try:
+        configs.validate(run.config)
+        validation.check_backbone(run.config)
+        detector = step.build(run.config, len(run.classes) + 1)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'} is damaged, or of another version:\n{error}"
+        ) from error
     if run.priors.shape != detector.priors.boxes.shape:
         raise CheckpointError(
             f"{folder / 'priors.npy'} holds {len(run.priors)} priors and the model has "

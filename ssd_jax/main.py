@@ -21,7 +21,7 @@ def define_flags() -> None:
 def main() -> None:
     """Start the mode that was asked for."""
     given = flags.FLAGS
-    configs.check(given.config)
+    configs.validate(given.config)
     # Imported here, so that a mistake on the command line is answered before JAX starts.
     from ssd_jax import evaluate, startup, train
 

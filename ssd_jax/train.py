@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssd_jax import checkpoint, draw, evaluate, logs, parallel, step, workdir
+from ssd_jax import checkpoint, draw, evaluate, logs, parallel, step, validation, workdir
 from ssd_jax import config as configs
 from ssd_jax.data import loader, sources
 from ssd_jax.errors import Interrupted, NonFiniteLossError
@@ -25,13 +25,12 @@ def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
     Returns the last scores. Raises an `SsdError` for what the user can act on; `Interrupted`
     after SIGTERM or SIGINT, with everything saved.
     """
-    configs.check(config)
+    configs.validate(config)
     with workdir.lock(folder), _Signals() as signals:
         runner = parallel.make(config.parallel)
-        parallel.check_batch(config.batch_size)
         train_set = sources.make(config.data.train, config, config.data.classes)
         test_set = sources.make(config.data.test, config, train_set.classes)
-        detector = step.build(config, len(train_set.classes) + 1, runner.axis_name)
+        detector = validation.build(config, train_set.classes, test_set.classes, runner.axis_name)
         with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
             _claim(folder, checkpoints, detector, train_set)
             run = _Run(folder, runner, detector, train_set, test_set, checkpoints)

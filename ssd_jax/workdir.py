@@ -82,7 +82,7 @@ def load(workdir: Path) -> Run:
             f"{workdir} is not a run: it has no {Path(error.filename).name}. "
             "Train into it first, or mend --workdir"
         ) from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{workdir} is a damaged run ({type(error).__name__}: {error}); train into another"
         ) from error

@@ -37,7 +37,7 @@ def test_no_config_is_without_a_count():
 def test_a_config_builds_and_its_shapes_agree(path):
     config = load(path).get_config()
     assert config.is_locked
-    configs.check(config)
+    configs.validate(config)
     classes = len(config.data.classes or range(80)) + 1
     detector = step.build(config, classes)
     priors = len(detector.priors.boxes)

@@ -8,10 +8,11 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "ssd_jax"
 FLOORS = (
     {"errors", "boxes", "losses", "parallel"},
-    {"cli", "checkpoint", "logs", "draw", "decode", "config", "workdir", "optim", "priors",
-     "matching", "postprocess", "augment", "photometric", "startup"},
+    {"cli", "checkpoint", "logs", "draw", "decode", "schema", "config", "workdir", "optim",
+     "priors", "matching", "postprocess", "augment", "photometric", "startup"},
     {"models", "data", "metrics"},
     {"step"},
+    {"validation"},
     {"evaluate"},
     {"predict", "train"},
     {"main"},

@@ -13,7 +13,7 @@ import pytest
 
 from ssd_jax import evaluate, step, train
 from ssd_jax.checkpoint import Checkpoints
-from ssd_jax.errors import ConfigError, Interrupted, NonFiniteLossError
+from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 
 
 def final_state(folder, config):
@@ -128,9 +128,14 @@ def test_a_finished_run_under_other_thresholds_keeps_its_history(tmp_path):
     )
 
 
-def test_a_run_that_made_no_step_does_not_claim_its_folder(tmp_path):
-    with pytest.raises(ConfigError, match="no operation 'zoom'"):
-        train.train_and_evaluate(micro.get_config(augment__geometric=("zoom",)), tmp_path)
+def test_a_run_that_made_no_step_does_not_claim_its_folder(tmp_path, monkeypatch):
+    def no_batch(*_):
+        raise DataError("an image is gone")
+
+    monkeypatch.setattr(train.loader, "training_batches", no_batch)
+    with pytest.raises(DataError):
+        train.train_and_evaluate(micro.get_config(augment__geometric=()), tmp_path)
+    monkeypatch.undo()
     train.train_and_evaluate(micro.get_config(steps=2), tmp_path)
 
 
