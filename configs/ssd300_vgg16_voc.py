@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
     config.model = model = ConfigDict()
     model.name = "vgg"  # a module of ssd_jax.models
     model.backbone = ConfigDict({"input_size": 300})
+    model.head = "conv"  # or lite, depthwise and 1 x 1
     model.head_kernel = 3
     model.mean = (123.0, 117.0, 104.0)  # RGB, 0 … 255; also the color outside the image
     model.std = (1.0, 1.0, 1.0)
@@ -67,7 +68,7 @@ def get_config() -> ConfigDict:
     priors.extra_square = "second"  # place of the √(s·s′) square in a cell: second, last, none
     priors.first_level = ()  # explicit (width, height) of the finest level's boxes, instead
     priors.steps = (8.0, 16.0, 32.0, 64.0, 100.0, 300.0)  # pixels between cells; () = even grid
-    priors.clip = False
+    priors.clip = "none"  # or corners, size, center_size: what is held between 0 and 1
 
     config.matching = ConfigDict()
     config.matching.matcher = "bipartite"  # or best_prior

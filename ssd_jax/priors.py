@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ssd_jax import boxes
 from ssd_jax.errors import ConfigError
 
+CLIPS = ("none", "corners", "size", "center_size")
 Sizes = tuple[tuple[float, float], ...]
 
 
@@ -39,9 +40,7 @@ def make(
     steps = config.steps or (None,) * len(maps)
     _check_lengths(len(maps), steps=steps)
     levels = [_level(*level, image_size) for level in zip(maps, cells, steps)]
-    all_boxes = np.concatenate(levels).astype(np.float32)
-    if config.clip:
-        all_boxes = boxes.clip(all_boxes)
+    all_boxes = _clipped(np.concatenate(levels), config.clip).astype(np.float32)
     return Priors(all_boxes, tuple(len(sizes) for sizes in cells), tuple(map(tuple, maps)))
 
 
@@ -110,6 +109,23 @@ def _level(
     size = np.asarray(sizes, np.float64) / (width, height)  # [per cell, 2]
     center, size = np.broadcast_arrays(center, size)  # [rows, columns, per cell, 2]
     return boxes.to_corners(np.concatenate([center, size], axis=-1)).reshape(-1, 4)
+
+
+def _clipped(all_boxes: Float[np.ndarray, "A 4"], clip: str) -> Float[np.ndarray, "A 4"]:
+    """Priors held inside the image by their corners, their sizes, or centers and sizes.
+
+    "corners" is amdegroot/ssd.pytorch's, "size" torchvision's, "center_size" MLPerf's and NVIDIA's.
+    """
+    if clip not in CLIPS:
+        raise ConfigError(f"config.priors.clip={clip!r}: one of {', '.join(CLIPS)}")
+    if clip == "none":
+        return all_boxes
+    if clip == "corners":
+        return boxes.clip(all_boxes)
+    boxes_cxcywh = boxes.to_cxcywh(all_boxes)
+    held = slice(2, 4) if clip == "size" else slice(0, 4)
+    boxes_cxcywh[:, held] = boxes_cxcywh[:, held].clip(0.0, 1.0)
+    return boxes.to_corners(boxes_cxcywh)
 
 
 def _check_lengths(wanted: int, **tables: Sequence) -> None:

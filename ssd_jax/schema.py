@@ -118,7 +118,7 @@ FIELDS = {
     "priors.extra_square": choice("second", "last", "none"),
     "priors.first_level": many(many(POSITIVE, 2, 2)),
     "priors.steps": many(POSITIVE),
-    "priors.clip": TRUTH,
+    "priors.clip": choice("none", "corners", "size", "center_size"),
     "matching.matcher": choice("best_prior", "bipartite"),
     "matching.threshold": PART,
     "matching.negative_threshold": PART,

@@ -25,7 +25,7 @@ def test_a_config_survives_json_with_its_tuples():
     "change",
     [
         {"seed": 1}, {"batch_size": 8}, {"augment__flip__vertical": 0.5},
-        {"model__backbone__levels": 3}, {"priors__clip": True}, {"matching__threshold": 0.4},
+        {"model__backbone__levels": 3}, {"priors__clip": "size"}, {"matching__threshold": 0.4},
         {"loss__negative_ratio": 1.0}, {"optim__momentum": 0.5},
     ],
 )  # fmt: skip
@@ -102,7 +102,11 @@ def base(**changes):
         ({"priors__aspect_ratios": ((2.0,), (0.0,))}, "priors.aspect_ratios=((2.0,), (0.0,))"),
         ({"priors__aspect_ratios": (2.0, 3.0)}, "priors.aspect_ratios=(2.0, 3.0)"),
         ({"priors__first_level": ((1.0, 2.0, 3.0),)}, "priors.first_level=((1.0, 2.0, 3.0),)"),
-        ({"priors__clip": 0}, "priors.clip=0 must be True or False"),
+        (
+            {"priors__clip": True},
+            "priors.clip=True must be one of none, corners, size, center_size",
+        ),
+        ({"deterministic": 0}, "deterministic=0 must be True or False"),
         ({"matching__variances": (0.1, 0.1, 0.2)}, "matching.variances=(0.1, 0.1, 0.2) must be"),
         ({"matching__negative_threshold": 0.0}, "negative_threshold=0.0 must be a number above 0"),
         ({"optim__learning_rate": float("nan")}, "learning_rate=nan must be a number above 0"),
@@ -218,7 +222,7 @@ FREE = "model.backbone.input_size"
         ("x", {FREE, "model.name"}),
         ((), None),
         ((1,), None),
-        (True, {FREE, "priors.clip", "deterministic"}),
+        (True, {FREE, "deterministic"}),
         ({}, set()),
         ({"a": 1}, {FREE}),
         ([[]], set()),
