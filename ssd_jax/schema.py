@@ -106,6 +106,7 @@ FIELDS = {
     "augment.photometric.channel_order": FRACTION,
     "model.name": WORD,
     "model.backbone.*": PLAIN,
+    "model.head": choice("conv", "lite"),
     "model.head_kernel": whole(1),
     "model.mean": many(PIXEL, 3, 3),
     "model.std": many(POSITIVE, 3, 3),

@@ -15,9 +15,12 @@ FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
 PRIORS = {
     "quickstart": 2420,
     "ssd300_mobilenet_v1_coco": 1917,
+    "ssd300_resnet34_coco": 8732,
+    "ssd300_resnet50_coco": 8732,
     "ssd300_vgg16_coco": 8732,
     "ssd300_vgg16_voc": 8732,
     "ssd512_vgg16_voc": 24564,
+    "ssdlite320_mobilenet_v3_coco": 3234,
     "voc_folder": 8732,
 }
 

@@ -10,14 +10,15 @@ FLOORS = (
     {"errors", "boxes", "losses", "parallel"},
     {"cli", "checkpoint", "logs", "draw", "decode", "schema", "config", "workdir", "optim",
      "priors", "matching", "postprocess", "augment", "photometric", "startup"},
-    {"models", "data", "metrics"},
+    {"models", "data", "metrics", "importers"},
     {"step"},
     {"validation"},
     {"evaluate"},
     {"predict", "train"},
     {"main"},
 )  # fmt: skip
-MODELS = ("conv", "depthwise", "heads", "mobilenet", "small", "ssd", "vgg")
+MODELS = ("conv", "depthwise", "heads", "mobilenet", "mobilenet_v3", "resnet", "small", "ssd",
+          "vgg")  # fmt: skip
 ONLY = {
     "orbax": {"checkpoint"},
     "grain": {"data.loader"},

@@ -10,22 +10,24 @@ import pytest
 from ml_collections import ConfigDict
 
 from ssd_jax.errors import ConfigError
-from ssd_jax.models import mobilenet, small, ssd, vgg
+from ssd_jax.models import mobilenet, mobilenet_v3, small, ssd, vgg
 from ssd_jax.models.heads import Heads
 
 SSD300 = (4, 6, 6, 6, 4, 4)
 SSD512 = (4, 6, 6, 6, 6, 4, 4)
 SSD_MOBILENET = (3, 6, 6, 6, 6, 6)
+SSDLITE = (6,) * 6
 MAPS_300 = (38, 19, 10, 5, 3, 1)
 
 # XLA:CPU takes seconds to compile the default generator for some small shapes.
 key = functools.partial(jax.random.key, impl="rbg")
 
 
-def config(name, dtype="float32", head_kernel=3, **backbone):
+def config(name, dtype="float32", head="conv", head_kernel=3, **backbone):
     return ConfigDict(
-        {"name": name, "backbone": backbone, "head_kernel": head_kernel, "dtype": dtype}
-    )
+        {"name": name, "backbone": backbone, "head": head, "head_kernel": head_kernel,
+         "dtype": dtype}
+    )  # fmt: skip
 
 
 def shapes(model, num_classes, priors_per_cell, side):
@@ -40,6 +42,12 @@ def shapes(model, num_classes, priors_per_cell, side):
     return variables, logits, offsets
 
 
+def all_ones(init, *inputs, **options):
+    """Variables of `init` that are all 1, without computing it."""
+    variables = jax.eval_shape(functools.partial(init, **options), key(0), *inputs)
+    return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), variables)
+
+
 def count(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
@@ -51,6 +59,10 @@ def count(params):
         (config("vgg", input_size=512), 512, (64, 32, 16, 8, 4, 2, 1)),
         (config("mobilenet"), 300, (19, 10, 5, 3, 2, 1)),
         (config("mobilenet", width=0.5), 320, (20, 10, 5, 3, 2, 1)),
+        (config("mobilenet_v3"), 320, (20, 10, 5, 3, 2, 1)),
+        (config("mobilenet_v3"), 300, (19, 10, 5, 3, 2, 1)),
+        (config("resnet", depth=34), 300, MAPS_300),
+        (config("resnet", depth=50), 300, MAPS_300),
         (config("small"), 300, MAPS_300),
         (config("small"), 160, (20, 10, 5, 3, 2, 1)),
         (config("small", levels=5), 160, (20, 10, 5, 3, 2)),
@@ -75,6 +87,9 @@ def test_feature_maps_of_images_that_are_not_square():
         (config("vgg", input_size=512), 21, SSD512, 512, 24564, 27_188_676),
         (config("mobilenet", head_kernel=1), 21, SSD_MOBILENET, 300, 1917, 5_796_089),
         (config("mobilenet", head_kernel=1), 91, SSD_MOBILENET, 300, 1917, 6_819_839),
+        (config("mobilenet_v3", head="lite"), 91, SSDLITE, 320, 3234, 3_440_060),
+        (config("resnet", depth=34), 81, SSD300, 300, 8732, 19_972_534),
+        (config("resnet", depth=50), 81, SSD300, 300, 8732, 22_894_902),
     ],
 )
 def test_published_numbers_of_priors_and_parameters(
@@ -96,6 +111,86 @@ def test_vgg_has_the_layers_of_caffe_by_name():
     assert heads["classification_0"]["kernel"].shape == (3, 3, 512, 4 * 21)
     assert heads["localization_5"]["bias"].shape == (16,)
     assert "batch_stats" not in variables
+
+
+def test_mobilenet_v3_keeps_its_tail_for_weights_of_classification():
+    """torchvision squeezes 72 channels to 24, and a whole tail ends in 160 and 960."""
+    wide, _, _ = shapes(config("mobilenet_v3", reduce_tail=False), 21, SSDLITE, 320)
+    slim, _, _ = shapes(config("mobilenet_v3", head="lite"), 21, SSDLITE, 320)
+    wide, slim = wide["params"]["backbone"], slim["params"]["backbone"]
+    assert wide["block4_squeeze"]["kernel"].shape == (1, 1, 72, 24)
+    assert wide["block13_depthwise"]["kernel"].shape == (5, 5, 1, 672)
+    assert "block1_expand" not in wide and "block7_squeeze" not in wide
+    for params, channels in ((wide, 160), (slim, 80)):
+        assert params["block13_project"]["kernel"].shape == (1, 1, 672, channels)
+        assert params["block15_excite"]["kernel"].shape[-1] == 6 * channels
+        assert params["last"]["kernel"].shape == (1, 1, channels, 6 * channels)
+
+
+@pytest.mark.parametrize(("quarter_of", "squeezed"), [(72, 24), (120, 32), (480, 120), (16, 8)])
+def test_squeezed_channels_by_hand(quarter_of, squeezed):
+    assert mobilenet_v3._squeezed(quarter_of) == squeezed
+
+
+def test_resnet_has_norms_in_its_extra_layers_or_biases():
+    mlperf, _, _ = shapes(config("resnet", depth=34), 81, SSD300, 300)
+    nvidia, _, _ = shapes(config("resnet", depth=50), 81, SSD300, 300)
+    for params, has_norm in ((mlperf["params"]["backbone"], False),
+                             (nvidia["params"]["backbone"], True)):  # fmt: skip
+        assert ("extra1_squeeze_norm" in params) == has_norm
+        assert ("bias" in params["extra1_squeeze"]) != has_norm
+        assert "bias" not in params["layer3_5_conv2"] and "layer3_5_conv2_norm" in params
+    assert nvidia["params"]["backbone"]["layer1_0_downsample"]["kernel"].shape == (1, 1, 64, 256)
+
+
+def test_lite_heads_by_hand():
+    """Depthwise sum of 3 x 3, norm with its statistics, ReLU6, then 1 x 1 and a bias."""
+    heads = Heads((1,), num_classes=2, style="lite")
+    ones = jnp.ones((1, 2, 2, 1))
+    variables = all_ones(heads.init, (ones,))
+    logits, offsets = heads.apply(variables, (ones,))
+    # 4 neighbors; (4 - 1) / sqrt(1 + 0.001) + 1; times 1 plus 1.
+    np.testing.assert_allclose(logits, 3 / 1.001**0.5 + 2, rtol=1e-6)
+    capped, _ = heads.apply(variables, (ones * 100,))
+    np.testing.assert_allclose(capped, 7.0)
+    assert logits.shape == (1, 4, 2) and offsets.shape == (1, 4, 4)
+
+
+class OneMap(nn.Module):
+    """A backbone that hands the images on."""
+
+    norm_momentum: float = 0.5
+
+    def __call__(self, images, train):
+        return (images,)
+
+
+def test_lite_heads_average_as_their_backbone_does():
+    network = ssd.SSD(OneMap(), (1,), 2, head="lite")
+    images = jnp.zeros((1, 1, 1, 3))  # one position: of the variance half of what was remembered
+    variables = all_ones(network.init, images, train=False)
+    _, updates = network.apply(variables, images, train=True, mutable=["batch_stats"])
+    for norm in updates["batch_stats"]["heads"].values():
+        np.testing.assert_allclose(norm["var"], 0.5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [config("mobilenet_v3", head="lite"), config("resnet", depth=34), config("resnet", depth=50)],
+)
+def test_frozen_norms_are_only_evaluated(model):
+    """Statistics that nothing updates are handed on as they came."""
+    network = ssd.build(model, 3, SSDLITE)
+    images = jax.ShapeDtypeStruct((1, 320, 320, 3), jnp.float32)
+    variables = jax.eval_shape(functools.partial(network.init, train=False), key(0), images)
+
+    def moved(patterns):
+        with ssd.frozen_norms(patterns):
+            apply = functools.partial(network.apply, train=True, mutable=["batch_stats"])
+            jaxpr = jax.make_jaxpr(lambda v, x: apply(v, x)[1])(variables, images).jaxpr
+        return sum(out not in jaxpr.invars for out in jaxpr.outvars)
+
+    assert moved(("*",)) == 0 < moved(())
 
 
 def test_mobilenet_narrows_to_sixteen_channels_and_no_further():
@@ -225,10 +320,17 @@ def test_small_trains_in_either_dtype(dtype):
     assert ("bf16" in str(computed)) == (dtype == "bfloat16")
 
 
-@pytest.mark.parametrize("name", ["vgg", "mobilenet"])
-def test_bfloat16_keeps_parameters_and_outputs_in_float32(name):
-    priors = SSD300 if name == "vgg" else SSD_MOBILENET
-    variables, logits, offsets = shapes(config(name, "bfloat16"), 21, priors, 300)
+@pytest.mark.parametrize(
+    ("name", "head", "priors"),
+    [
+        ("vgg", "conv", SSD300),
+        ("mobilenet", "conv", SSD_MOBILENET),
+        ("mobilenet_v3", "lite", SSDLITE),
+        ("resnet", "conv", SSD300),
+    ],
+)
+def test_bfloat16_keeps_parameters_and_outputs_in_float32(name, head, priors):
+    variables, logits, offsets = shapes(config(name, "bfloat16", head), 21, priors, 300)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     assert logits.dtype == offsets.dtype == jnp.float32
 
@@ -255,16 +357,19 @@ def test_batch_norm_averages_over_the_mapped_axis():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (config("resnet"), "'resnet': no file of ssd_jax/models"),
+        (config("densenet"), "'densenet': no file of ssd_jax/models"),
+        (config("resnet", depth=18), "depth is 18: resnet is defined for 34 and 50"),
         (config("heads"), "no file of ssd_jax"),
         (config("vgg", "float16"), "'float16': choose one of float32, bfloat16"),
         (config("mobilenet", depth=2), "has depth, .* its fields are width"),
+        (config("vgg", head="dense", input_size=300), "'dense': choose one of conv, lite"),
         (config("vgg", input_size=400), "input_size is 400: vgg is defined for 300 and 512"),
         (config("vgg", input_size=300), "100 x 100 are too small"),
     ],
 )
 def test_errors_name_the_field_and_the_choices(model, message):
     with pytest.raises(ConfigError, match=message):
+        ssd.build(model, 3, (1,))
         ssd.feature_sizes(model, (100, 100))
 
 

@@ -4,9 +4,12 @@ import pytest
 
 from configs import (
     ssd300_mobilenet_v1_coco,
+    ssd300_resnet34_coco,
+    ssd300_resnet50_coco,
     ssd300_vgg16_coco,
     ssd300_vgg16_voc,
     ssd512_vgg16_voc,
+    ssdlite320_mobilenet_v3_coco,
 )
 from ssd_jax import priors
 from ssd_jax.errors import ConfigError
@@ -14,6 +17,49 @@ from ssd_jax.errors import ConfigError
 MAPS_300 = ((38, 38), (19, 19), (10, 10), (5, 5), (3, 3), (1, 1))
 MAPS_512 = ((64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1))
 MAPS_MOBILENET = ((19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1))
+MAPS_320 = ((20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1))
+
+
+def ssdlite_priors():
+    """torchvision's DefaultBoxGenerator without steps: sizes, not centers, end at 1."""
+    scales = [0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0]
+    listed = []
+    for (rows, columns), scale, following in zip(MAPS_320, scales[:-1], scales[1:], strict=True):
+        shapes = [(scale, scale), (np.sqrt(scale * following),) * 2]
+        for ratio in (2, 3):
+            long, short = scale * np.sqrt(ratio), scale / np.sqrt(ratio)
+            shapes += [(long, short), (short, long)]
+        for row in range(rows):
+            for column in range(columns):
+                x, y = (column + 0.5) / columns, (row + 0.5) / rows
+                for w, h in shapes:
+                    w, h = min(w, 1.0), min(h, 1.0)
+                    listed.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+    return np.array(listed)
+
+
+def nvidia_priors():
+    """dboxes300_coco of NVIDIA and MLPerf: centers and sizes end at 0 and 1.
+
+    Listed there shape by shape within a level; here cell by cell.
+    """
+    sizes, steps = [21, 45, 99, 153, 207, 261, 315], [8, 16, 32, 64, 100, 300]
+    ratios = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
+    listed = []
+    for level, (rows, columns) in enumerate(MAPS_300):
+        small, large = sizes[level] / 300, sizes[level + 1] / 300
+        shapes = [(small, small), (np.sqrt(small * large),) * 2]
+        for ratio in ratios[level]:
+            w, h = small * np.sqrt(ratio), small / np.sqrt(ratio)
+            shapes += [(w, h), (h, w)]
+        by_shape = [
+            [(j + 0.5) * steps[level] / 300, (i + 0.5) * steps[level] / 300, *shape]
+            for shape in shapes for i in range(rows) for j in range(columns)
+        ]  # fmt: skip
+        by_cell = np.clip(by_shape, 0, 1).reshape(len(shapes), -1, 4).swapaxes(0, 1).reshape(-1, 4)
+        low, high = by_cell[:, :2] - by_cell[:, 2:] / 2, by_cell[:, :2] + by_cell[:, 2:] / 2
+        listed.append(np.concatenate([low, high], axis=1))
+    return np.concatenate(listed)
 
 
 def make(module, maps):
@@ -28,6 +74,9 @@ def make(module, maps):
         (ssd300_vgg16_coco, MAPS_300, oracles.ssd300_coco_priors, 8732),
         (ssd512_vgg16_voc, MAPS_512, oracles.ssd512_voc_priors, 24564),
         (ssd300_mobilenet_v1_coco, MAPS_MOBILENET, oracles.mobilenet_v1_coco_priors, 1917),
+        (ssdlite320_mobilenet_v3_coco, MAPS_320, ssdlite_priors, 3234),
+        (ssd300_resnet34_coco, MAPS_300, nvidia_priors, 8732),
+        (ssd300_resnet50_coco, MAPS_300, nvidia_priors, 8732),
     ],
 )
 def test_canonical_priors_meet_the_oracle_in_order(module, maps, oracle, count):
@@ -95,10 +144,22 @@ def test_a_grid_without_steps_is_centered_and_fits_any_shape():
     np.testing.assert_allclose(first, [30, 30], rtol=1e-5)  # a square in pixels
 
 
-def test_clipping_keeps_priors_inside():
-    config = small_config(clip=True)
-    table = priors.make(config, (60, 60), ((4, 4), (2, 2)))
-    assert table.boxes.min() == 0 and table.boxes.max() == 1
+@pytest.mark.parametrize(
+    ("clip", "want"),
+    [
+        ("none", [45, -15, 135, 75]),
+        ("corners", [45, 0, 60, 60]),
+        ("size", [60, 0, 120, 60]),
+        ("center_size", [30, 0, 90, 60]),
+    ],
+)
+def test_clipping_of_corners_sizes_and_centers_by_hand(clip, want):
+    """A square of 90 around (90, 30) of an image of 60."""
+    config = small_config(
+        clip=clip, sizes=(90.0, 0.0), aspect_ratios=((),), extra_square="none", steps=(60.0,)
+    )
+    table = priors.make(config, (60, 60), ((1, 2),))
+    np.testing.assert_allclose(table.boxes[1], np.float32(want) / 60, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +169,7 @@ def test_clipping_keeps_priors_inside():
         {"aspect_ratios": ((2.0,),)},
         {"steps": (8.0,)},
         {"extra_square": "third"},
+        {"clip": "both"},
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(changes):

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax import models
 from ssd_jax.errors import ConfigError
-from ssd_jax.models.heads import Heads
+from ssd_jax.models.heads import STYLES, Heads
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -32,16 +32,26 @@ class SSD(nn.Module):
     priors_per_cell: tuple[int, ...]
     num_classes: int
     head_kernel: int = 3
+    head: str = "conv"
     dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(
         self, images: Float[Array, "B H W 3"], train: bool
     ) -> tuple[Float32[Array, "B A {self.num_classes}"], Float32[Array, "B A 4"]]:
         heads = Heads(
-            self.priors_per_cell, self.num_classes, self.head_kernel, self.dtype, name="heads"
+            self.priors_per_cell,
+            self.num_classes,
+            self.head_kernel,
+            self.head,
+            # A network's norms average alike; one without any leaves the heads their own.
+            getattr(self.backbone, "norm_momentum", Heads.norm_momentum),
+            self.dtype,
+            self.axis_name,
+            name="heads",
         )
-        return heads(self.backbone(images, train))
+        return heads(self.backbone(images, train), train)
 
 
 def build(
@@ -54,16 +64,21 @@ def build(
 
     Args:
         model: `name` (a file of `ssd_jax/models` with a `Backbone`), `backbone` (its fields),
-            `head_kernel` (1 or 3) and `dtype` ("float32" or "bfloat16").
+            `head` ("conv" or "lite"), `head_kernel` (1 or 3) and `dtype` ("float32" or "bfloat16").
         num_classes: C, the background included.
         priors_per_cell: boxes at each position of each feature map, fine to coarse.
         axis_name: mapped axis over which batch norm averages; None for a single program.
 
     Raises:
-        ConfigError: unknown name, field of the backbone, or dtype.
+        ConfigError: unknown name, field of the backbone, head, or dtype.
     """
     backbone = _backbone(model, axis_name)
-    return SSD(backbone, tuple(priors_per_cell), num_classes, model.head_kernel, backbone.dtype)
+    if model.head not in STYLES:
+        raise ConfigError(f"model.head is {model.head!r}: choose one of {', '.join(STYLES)}")
+    return SSD(
+        backbone, tuple(priors_per_cell), num_classes, model.head_kernel, model.head,
+        backbone.dtype, axis_name,
+    )  # fmt: skip
 
 
 def frozen_norms(patterns: Sequence[str]) -> AbstractContextManager:
@@ -107,7 +122,7 @@ def _backbone(model: ConfigDict, axis_name: str | None) -> nn.Module:
     except (ModuleNotFoundError, AttributeError) as error:
         raise ConfigError(
             f"model.name is {model.name!r}: no file of ssd_jax/models with a Backbone; there are "
-            "vgg, mobilenet and small"
+            "vgg, mobilenet, mobilenet_v3, resnet and small"
         ) from error
     if model.dtype not in DTYPES:
         raise ConfigError(f"model.dtype is {model.dtype!r}: choose one of {', '.join(DTYPES)}")
