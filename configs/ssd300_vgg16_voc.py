@@ -111,6 +111,7 @@ def get_config() -> ConfigDict:
     config.postprocess.iou_threshold = 0.45
     config.postprocess.top_k_per_class = 400
     config.postprocess.top_k = 200
+    config.postprocess.clip = "last"  # boxes at the image's border: first, last or none
 
     config.parallel = "pmap"  # or jit
     config.deterministic = False  # the same bits every time on a GPU too, at some speed

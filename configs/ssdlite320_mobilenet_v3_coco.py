@@ -41,4 +41,5 @@ def get_config() -> ConfigDict:
     config.postprocess.iou_threshold = 0.55
     config.postprocess.top_k_per_class = 300
     config.postprocess.top_k = 300
+    config.postprocess.clip = "first"
     return config

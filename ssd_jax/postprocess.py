@@ -32,19 +32,22 @@ def detect(
     iou_threshold: float = 0.45,
     top_k_per_class: int = 400,
     top_k: int = 200,
+    clip: str = "last",
     variances: tuple[float, float, float, float] = box_ops.VARIANCES,
     classification: str = "softmax",
 ) -> Detections:
-    """Detections of one image; boxes are clipped to the image, corners, normalized.
+    """Detections of one image; boxes are corners, normalized.
 
-    `classification` says what turns logits into scores: softmax, or a sigmoid per class. Of each
-    class the `top_k_per_class` priors that score above `score_threshold` enter suppression; the
-    best `top_k` over all classes are kept. Ties go to the lower class, then
-    to the lower prior.
+    They are cut at the borders of the image before suppression (`clip` "first", torchvision),
+    after it ("last"), or not ("none", Caffe). `classification` says what turns logits into scores:
+    softmax, or a sigmoid per class. Of each class the `top_k_per_class` priors that score above
+    `score_threshold` enter suppression; the best `top_k` over all classes are kept. Ties go to the
+    lower class, then to the lower prior.
     """
     probabilities = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[classification]
     scores = probabilities(logits)[:, 1:].T  # [C-1, A]
     boxes = box_ops.decode(offsets, priors, variances)  # [A, 4]
+    boxes = box_ops.clip(boxes) if clip == "first" else boxes
     scores = jnp.where(scores > score_threshold, scores, 0.0)
     scores, index = lax.top_k(scores, min(top_k_per_class, scores.shape[1]))  # [C-1, k]
     boxes = boxes[index]  # [C-1, k, 4]
@@ -52,8 +55,9 @@ def detect(
     classes, k = scores.shape
     scores = jnp.where(kept, scores, 0.0).reshape(-1)
     scores, index = lax.top_k(scores, min(top_k, scores.shape[0]))  # [K]
+    boxes = boxes.reshape(-1, 4)[index]
     return Detections(
-        boxes=box_ops.clip(boxes.reshape(-1, 4)[index]),
+        boxes=box_ops.clip(boxes) if clip == "last" else boxes,
         scores=scores,
         labels=jnp.where(scores > 0.0, index // k + 1, 0),
     )

@@ -153,6 +153,7 @@ FIELDS = {
     "postprocess.iou_threshold": FRACTION,
     "postprocess.top_k_per_class": whole(1),
     "postprocess.top_k": whole(1),
+    "postprocess.clip": choice("first", "last", "none"),
     "parallel": choice("pmap", "jit"),
     "deterministic": TRUTH,
 }

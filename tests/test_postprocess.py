@@ -97,6 +97,20 @@ def test_classes_do_not_suppress_each_other():
     np.testing.assert_array_equal(found.labels, [1, 2, 0, 0])
 
 
+@pytest.mark.parametrize(
+    ("clip", "left", "kept"), [("first", 0, 1), ("last", 0, 2), ("none", -0.5, 2)]
+)
+def test_boxes_are_cut_before_or_after_suppression_or_not(clip, left, kept):
+    """Two boxes that share half of one, and inside the image all."""
+    priors = jnp.float32([[-0.5, 0, 0.5, 1], [0, 0, 0.5, 1]])
+    logits = jnp.float32([[0, 5], [0, 4]])
+    found = postprocess.detect(
+        logits, jnp.zeros((2, 4)), priors, score_threshold=0.5, iou_threshold=0.6, clip=clip
+    )
+    np.testing.assert_allclose(found.boxes[0], [left, 0, 0.5, 1], atol=1e-6)
+    assert (found.labels > 0).sum() == kept
+
+
 def test_a_batch_is_its_images():
     batch = [heads(seed) for seed in range(3)]
     logits, offsets = (jnp.stack([one[i] for one in batch]) for i in (0, 1))
