@@ -10,10 +10,10 @@ FLOORS = (
     {"errors", "boxes", "losses", "parallel"},
     {"cli", "checkpoint", "logs", "draw", "decode", "schema", "config", "workdir", "optim",
      "priors", "matching", "postprocess", "augment", "photometric", "startup"},
-    {"models", "data", "metrics"},
+    {"models", "data", "metrics", "importers"},
     {"step"},
     {"validation"},
-    {"evaluate"},
+    {"evaluate", "init"},
     {"predict", "train"},
     {"main"},
 )  # fmt: skip
@@ -28,7 +28,7 @@ ONLY = {
     "matplotlib": set(),
     "tensorflow": set(),
     "tensorflow_datasets": set(),
-    "torch": set(),
+    "torch": {"importers.files"},
 }
 DEVICE_WORDS = {"local_devices", "devices", "process_index", "process_count", "device_count",
                 "local_device_count", "pmap", "shard_map"}  # fmt: skip
