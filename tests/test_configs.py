@@ -15,6 +15,7 @@ FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
 PRIORS = {
     "quickstart": 2420,
     "ssd300_mobilenet_v1_coco": 1917,
+    "ssd300_mobilenet_v1_tflite": 1917,
     "ssd300_vgg16_coco": 8732,
     "ssd300_vgg16_voc": 8732,
     "ssd512_vgg16_voc": 24564,
