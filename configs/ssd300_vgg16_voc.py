@@ -59,6 +59,11 @@ def get_config() -> ConfigDict:
     model.std = (1.0, 1.0, 1.0)
     model.dtype = "float32"  # of activations; parameters and losses are always float32
 
+    config.init = ConfigDict()  # weights to start from (docs/weights.md)
+    config.init.source = ""  # a run folder or a weight file; random ones without
+    config.init.format = ""  # of a file: torchvision, tflite, caffe or npz
+    config.init.what = "detector"  # or backbone, which leaves the heads random
+
     config.priors = priors = ConfigDict()
     # Pixels, one size a map and one after; () takes them from the paper's formula.
     priors.sizes = (30.0, 60.0, 111.0, 162.0, 213.0, 264.0, 315.0)

@@ -20,8 +20,8 @@ _SHOWN = 100  # characters of a value in a message
 # A run continues only under the same values of these and the same training data. Test data,
 # logging, cadence, device layout, postprocessing and the number of steps may differ.
 _IDENTITY = (
-    "seed", "batch_size", "image_size", "data.classes", "augment", "model", "priors", "matching",
-    "loss", "optim",
+    "seed", "batch_size", "image_size", "data.classes", "augment", "model", "init", "priors",
+    "matching", "loss", "optim",
 )  # fmt: skip
 
 

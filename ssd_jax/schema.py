@@ -72,11 +72,14 @@ PART = number("above 0 and at most 1", lambda x: 0 < x <= 1)
 DECAY = number("from 0 to below 1", lambda x: 0 <= x < 1)
 PIXEL = number("from 0 to 255", lambda x: 0 <= x <= 255)
 TRUTH = Rule("True or False", lambda x: isinstance(x, bool))
+TEXT = Rule("text, empty for none", lambda x: isinstance(x, str))
 WORD = Rule("a word", lambda x: isinstance(x, str) and bool(x.strip()))
 PLAIN = Rule(
     "a finite number, a word, or a tuple of them",
     lambda x: isinstance(x, str | bool) or _is_number(x) or many(PLAIN).holds(x),
 )
+
+WEIGHT_FORMATS = ("torchvision", "tflite", "caffe", "npz")
 
 # Each field by its full name; `NAME.*` is a block whose fields are not known here.
 FIELDS = {
@@ -111,6 +114,11 @@ FIELDS = {
     "model.mean": many(PIXEL, 3, 3),
     "model.std": many(POSITIVE, 3, 3),
     "model.dtype": choice("float32", "bfloat16"),
+    "init.source": TEXT,
+    "init.format": choice("", *WEIGHT_FORMATS)._replace(
+        wants=f"one of {', '.join(WEIGHT_FORMATS)}, or empty"
+    ),
+    "init.what": choice("detector", "backbone"),
     "priors.sizes": ascending(many(POSITIVE)),
     "priors.formula.s_min": PART,
     "priors.formula.s_max": PART,

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssd_jax import checkpoint, draw, evaluate, logs, parallel, step, validation, workdir
+from ssd_jax import checkpoint, draw, evaluate, init, logs, parallel, step, validation, workdir
 from ssd_jax import config as configs
 from ssd_jax.data import loader, sources
 from ssd_jax.errors import Interrupted, NonFiniteLossError
@@ -65,7 +65,7 @@ class _Run:
     def __init__(self, folder, runner, detector, train_set, test_set, checkpoints):
         self.config, self.folder, self.runner = detector.config, folder, runner
         self.detector, self.train_set, self.checkpoints = detector, train_set, checkpoints
-        state = _first_state(detector, checkpoints)
+        state = _first_state(detector, checkpoints, train_set.classes)
         self.first_step = int(state.step)
         self._introduce(state, test_set)
         self.state = runner.replicate(state)
@@ -195,9 +195,11 @@ class _Run:
         )
 
 
-def _first_state(detector: step.Detector, checkpoints: checkpoint.Checkpoints) -> step.State:
+def _first_state(
+    detector: step.Detector, checkpoints: checkpoint.Checkpoints, classes: tuple[str, ...]
+) -> step.State:
     if checkpoints.latest_step() is None:
-        return step.create_state(detector)
+        return init.first_state(detector, classes)
     return checkpoints.restore("latest", step.abstract_state(detector))
 
 

@@ -25,7 +25,8 @@ def test_a_config_survives_json_with_its_tuples():
     "change",
     [
         {"seed": 1}, {"batch_size": 8}, {"augment__flip__vertical": 0.5},
-        {"model__backbone__levels": 3}, {"priors__clip": "size"}, {"matching__threshold": 0.4},
+        {"model__backbone__levels": 3}, {"init__source": "runs/x"},
+        {"priors__clip": "size"}, {"matching__threshold": 0.4},
         {"loss__negative_ratio": 1.0}, {"optim__momentum": 0.5},
     ],
 )  # fmt: skip
@@ -219,7 +220,7 @@ FREE = "model.backbone.input_size"
         (float("inf"), set()),
         (-1, {FREE}),
         (0, None),
-        ("x", {FREE, "model.name"}),
+        ("x", {FREE, "model.name", "init.source"}),
         ((), None),
         ((1,), None),
         (True, {FREE, "deterministic"}),

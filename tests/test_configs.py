@@ -17,6 +17,7 @@ PRIORS = {
     "ssd300_mobilenet_v1_coco": 1917,
     "ssd300_resnet34_coco": 8732,
     "ssd300_resnet50_coco": 8732,
+    "ssd300_mobilenet_v1_tflite": 1917,
     "ssd300_vgg16_coco": 8732,
     "ssd300_vgg16_voc": 8732,
     "ssd512_vgg16_voc": 24564,

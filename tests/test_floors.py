@@ -13,7 +13,7 @@ FLOORS = (
     {"models", "data", "metrics", "importers"},
     {"step"},
     {"validation"},
-    {"evaluate"},
+    {"evaluate", "init"},
     {"predict", "train"},
     {"main"},
 )  # fmt: skip
@@ -29,7 +29,7 @@ ONLY = {
     "matplotlib": set(),
     "tensorflow": set(),
     "tensorflow_datasets": set(),
-    "torch": set(),
+    "torch": {"importers.files"},
 }
 DEVICE_WORDS = {"local_devices", "devices", "process_index", "process_count", "device_count",
                 "local_device_count", "pmap", "shard_map"}  # fmt: skip
