@@ -21,7 +21,8 @@ from ssd_jax import evaluate, parallel, step, train
 
 # What `python -m ssd_jax.main` does until the first step is done, but for reading the data set.
 _FIRST_STEP = """
-from ssd_jax import train  # all that a run imports
+from ssd_jax import startup, train  # all that a run imports
+startup.prepare()
 from configs import quickstart
 from scripts.benchmarks import ours
 config = quickstart.get_config()
@@ -140,8 +141,6 @@ class _Compiled(logging.Handler):
 
 
 def _first_step(cache: str) -> None:
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    environment = os.environ | {"XDG_CACHE_HOME": cache}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     subprocess.run([sys.executable, "-c", _FIRST_STEP], env=environment, check=True)
