@@ -73,10 +73,8 @@ def detecting(config: ConfigDict, rounds: int, reason: str = "") -> Iterator[Row
     """Inference of a batch, the part of postprocessing in it, and that against torchvision."""
     rows = config.batch_size
     what = f"GPU postprocessing, {_CLASSES} classes, batch {rows}"
-    part, against = (
-        f"{what}, part of inference in {config.model.dtype}",
-        f"{what}, on torchvision's",
-    )
+    part = f"{what}: part of inference in {config.model.dtype}"
+    against = f"{what}, against torchvision"
     if reason:
         yield Row(part, unit="%", goal=("<=", 30), missing=reason)
         yield Row(against, goal=(">=", 3), missing=reason)
@@ -97,7 +95,7 @@ def detecting(config: ConfigDict, rounds: int, reason: str = "") -> Iterator[Row
         part, statistics.median(shares), "%", ("<=", 30), (min(shares), max(shares)),
         f"{duration(post)} after {duration(net)}", note=f"{rows / (post + net):.4g} images/s",
     )  # fmt: skip
-    if reason := _no_cuda():
+    if reason := _no_cuda(nms=True):
         yield Row(against, goal=(">=", 3), ours=duration(post), missing=reason)
         return
     mine, theirs = inference.sides(_CLASSES, rows, "cuda")
@@ -123,11 +121,11 @@ def _our_peak() -> str:
     return f"{_our_peak_bytes() / 2**30:.3g} GiB at most"
 
 
-def _no_cuda() -> str:
+def _no_cuda(nms: bool = False) -> str:
     """Why the rows against PyTorch on the GPU cannot be measured, or ""."""
     if reason := rivals.missing():
         return reason
-    if not rivals.operators_load():
+    if nms and not rivals.operators_load():
         return "torchvision's operators do not load"
     import torch
 
