@@ -20,14 +20,19 @@ from ssd_jax import cli, workdir  # noqa: E402
 from ssd_jax.errors import ConfigError, SsdError  # noqa: E402
 
 
-def measure(names: list[str], rounds: int, quick: bool, command: str) -> dict:
-    """Each topic in a process of its own; one that fails leaves a row that says so."""
+def measure(names: list[str], rounds: int, quick: bool, command: str, output: Path) -> dict:
+    """Each topic in a process of its own; one that fails leaves a row that says so.
+
+    What was measured so far is written after each topic, so that a run may be interrupted.
+    """
     before, rows, devices = timing.load(), [], {}
     for name in names:
         print(f"{name} …", file=sys.stderr, flush=True)
         found, devices[name] = _child(name, rounds, quick)
         rows += found
-    return report.document(rows, devices, command, (before, timing.load()))
+        document = report.document(rows, devices, command, (before, timing.load()))
+        workdir.write_json(output, document)
+    return document
 
 
 def _child(name: str, rounds: int, quick: bool) -> tuple[list[report.Row], str]:
@@ -64,9 +69,9 @@ def main() -> None:
         )
     command = " ".join(["python scripts/benchmark.py", *sys.argv[1:]])
     rounds = min(given.rounds, 2) if given.quick else given.rounds
-    document = measure(given.only or list(TOPICS), rounds, given.quick, command)
-    workdir.write_json(Path(given.output), document)
-    print(report.table(report.load(Path(given.output))))
+    output = Path(given.output)
+    document = measure(given.only or list(TOPICS), rounds, given.quick, command, output)
+    print(report.table(report.load(output)))
     if failed := [row["topic"] for row in document["rows"] if row["missing"].startswith("failed")]:
         raise SsdError(f"failed: {', '.join(failed)}; what they said is above")
 

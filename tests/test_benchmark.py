@@ -209,12 +209,13 @@ def test_topics_from_the_command_to_json(tmp_path):
     assert "| host time of a step by pmap" in result.stdout
 
 
-def test_an_unknown_topic_is_refused_and_a_failed_one_leaves_a_row(monkeypatch):
+def test_an_unknown_topic_is_refused_and_a_failed_one_leaves_a_row(monkeypatch, tmp_path):
     command = [sys.executable, ROOT / "scripts/benchmark.py", "--only=train_vg"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2 and "train_vgg" in result.stderr
 
     # The child process does not know the topic, and fails.
     monkeypatch.setitem(topics.TOPICS, "broken", topics.Topic("nowhere.nothing"))
-    document = benchmark.measure(["broken"], 1, True, "the command")
-    assert document["rows"][0]["missing"] == "failed: KeyError: 'broken'"
+    output = tmp_path / "benchmark.json"
+    benchmark.measure(["broken"], 1, True, "the command", output)
+    assert report.load(output)["rows"][0].missing == "failed: KeyError: 'broken'"

@@ -144,9 +144,11 @@ def forward_gflop(model, size: tuple[int, int]) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    counter = FlopCounterMode(display=False)
+    counter, training = FlopCounterMode(display=False), model.training
+    model.eval()  # batch norm of one position needs more than one image otherwise
     with counter, torch.no_grad():
         model.head(list(model.backbone(torch.zeros(1, 3, *size)).values()))
+    model.train(training)
     return counter.get_total_flops() / 1e9
 
 
