@@ -25,12 +25,12 @@ def measure(names: list[str], rounds: int, quick: bool, command: str, output: Pa
 
     What was measured so far is written after each topic, so that a run may be interrupted.
     """
-    before, rows, devices = timing.load(), [], {}
+    before, commit, rows, devices = timing.load(), report.commit(), [], {}
     for name in names:
         print(f"{name} …", file=sys.stderr, flush=True)
         found, devices[name] = _child(name, rounds, quick)
         rows += found
-        document = report.document(rows, devices, command, (before, timing.load()))
+        document = report.document(rows, devices, command, (before, timing.load()), commit)
         workdir.write_json(output, document)
     return document
 

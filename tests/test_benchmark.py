@@ -92,10 +92,11 @@ def written(tmp_path):
     rows = [
         report.compared("step", timing.Comparison((2.0, 2.0), (3.0, 5.0)), 0.7, images=4),
         report.Row("waiting", 7.5, "%", ("<=", 5), topic="waiting", noisy=True, note="a|b"),
-        report.Row("memory", goal=("<=", 1.0), missing="there is no GPU"),
+        report.Row("memory", goal=("<=", 1.0), missing="there is no GPU", noisy=True),
     ]
     path = tmp_path / "benchmark.json"
-    path.write_text(json.dumps(report.document(rows, {"step": "1 x cpu"}, "the command", (1, 2))))
+    document = report.document(rows, {"step": "1 x cpu"}, "the command", (1, 2), "abc")
+    path.write_text(json.dumps(document))
     return path
 
 
@@ -104,6 +105,7 @@ def test_a_table_says_all_that_was_measured(written):
     assert "| step | 2 images/s | 1 images/s | 2x (1.5 to 2.5) | ≥ 0.7x | met |" in table
     assert "| waiting | waiting (a/b) |  |  | 7.5% | ≤ 5% | missed, noisy |" in table
     assert "not measured: there is no GPU | ≤ 1x |  |" in table
+    assert "; 1 rows are noisy" in table and ". Commit abc; " in table
     assert "`the command`" in table and f"jax {report._versions()['jax']}" in table
 
 

@@ -69,12 +69,16 @@ def met(row: Row) -> bool | None:
 
 
 def document(
-    rows: Sequence[Row], devices: dict[str, str], command: str, load: tuple[float, float]
+    rows: Sequence[Row],
+    devices: dict[str, str],
+    command: str,
+    load: tuple[float, float],
+    commit: str,
 ) -> dict:
     """All of a run as JSON has it; `load` is the average before and after, devices by topic."""
     return {
         "command": command,
-        "commit": _commit(),
+        "commit": commit,
         "machine": {
             "cpu": _cpu(),
             "cores": timing.cores(),
@@ -107,7 +111,7 @@ def table(loaded: dict) -> str:
     """The Markdown of a loaded document: where it was made, then a line a row."""
     machine, versions = loaded["machine"], loaded["versions"]
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    busy = sum(row.noisy for row in loaded["rows"])
+    busy = sum(row.noisy and not row.missing for row in loaded["rows"])
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, load average {machine['load_before']:.1f} "
         f"before and {machine['load_after']:.1f} after"
@@ -178,7 +182,9 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that the code is of; to be asked before a run, since it may move meanwhile."""
+
     def git(*arguments):
         try:
             command = ["git", "-C", os.path.dirname(__file__), *arguments]
@@ -186,5 +192,5 @@ def _commit() -> str:
         except OSError:  # no git
             return ""
 
-    commit = git("rev-parse", "--short=10", "HEAD") or "unknown"
-    return f"{commit} with changes" if git("status", "--porcelain", "-uno") else commit
+    name = git("rev-parse", "--short=10", "HEAD") or "unknown"
+    return f"{name} with changes" if git("status", "--porcelain", "-uno") else name
