@@ -1,0 +1,108 @@
+"""MobileNetV1-SSD300 in PyTorch, layer for layer as `ssd_jax/models/mobilenet.py`.
+
+Loss, matching and mining are torchvision's. Strided layers pad by one on each side where ours pad
+as TensorFlow does: the same shapes and sums, and no copy for PyTorch.
+"""
+
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from torch import nn
+
+from scripts.benchmarks import rivals
+from ssd_jax.models import mobilenet
+from ssd_jax.priors import Priors
+
+
+class Backbone(nn.Module):
+    """Images [B, 3, H, W] -> six maps, by the same table of layers as ours."""
+
+    def __init__(self):
+        super().__init__()
+        layers, channels, ends = [_layer(3, 32, 3, 2)], 32, []
+        for i, (width, stride) in enumerate(mobilenet.SEPARABLE, start=1):
+            layers.append(_layer(channels, channels, 3, stride, groups=channels))
+            layers.append(_layer(channels, width, 1))
+            channels = width
+            if i in (11, 13):
+                ends.append((len(layers), channels))
+        for width in mobilenet.EXTRAS:
+            layers.append(_layer(channels, width // 2, 1))
+            layers.append(_layer(width // 2, width, 3, 2))
+            channels = width
+            ends.append((len(layers), channels))
+        starts = [0, *[end for end, _ in ends]]
+        self.stages = nn.ModuleList(
+            nn.Sequential(*layers[first:last]) for first, last in zip(starts, starts[1:])
+        )
+        self.channels = [channels for _, channels in ends]
+
+    def forward(self, x):
+        maps = OrderedDict()
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            maps[str(i)] = x
+        return maps
+
+
+class Head(nn.Module):
+    """1 x 1 convolutions on every map, in the form that torchvision's SSD asks for."""
+
+    def __init__(self, channels: list[int], per_cell: tuple[int, ...], classes: int):
+        super().__init__()
+        self.classes = classes
+        self.logits = nn.ModuleList(
+            nn.Conv2d(c, k * classes, 1) for c, k in zip(channels, per_cell)
+        )
+        self.offsets = nn.ModuleList(nn.Conv2d(c, k * 4, 1) for c, k in zip(channels, per_cell))
+
+    def forward(self, maps):
+        def flat(layers, size):
+            outputs = [layer(x).permute(0, 2, 3, 1) for layer, x in zip(layers, maps)]
+            return torch.cat([y.reshape(len(y), -1, size) for y in outputs], dim=1)
+
+        return {
+            "cls_logits": flat(self.logits, self.classes),
+            "bbox_regression": flat(self.offsets, 4),
+        }
+
+
+class Anchors(nn.Module):
+    """Our priors as torchvision's anchors: pixels, for every image."""
+
+    def __init__(self, boxes: np.ndarray, side: int):
+        super().__init__()
+        self.register_buffer("boxes", torch.from_numpy(boxes) * side)
+
+    def forward(self, images, maps):
+        return [self.boxes for _ in images.image_sizes]
+
+
+def ssd300(classes: int, priors: Priors):
+    """The detector with random weights, channels last."""
+    torchvision = rivals.torchvision()
+    torch.manual_seed(0)
+    backbone = Backbone()
+    model = torchvision.models.detection.ssd.SSD(
+        backbone,
+        Anchors(priors.boxes, 300),
+        (300, 300),
+        classes,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        head=Head(backbone.channels, priors.per_cell, classes),
+    )
+    return model.to(memory_format=torch.channels_last)
+
+
+def _predictors(channels: list[int], per_cell: tuple[int, ...], size: int):
+    return nn.ModuleList(nn.Conv2d(c, k * size, 1) for c, k in zip(channels, per_cell))
+
+
+def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=3e-4),
+        nn.ReLU6(inplace=True),
+    )
