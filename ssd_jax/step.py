@@ -123,7 +123,7 @@ def train_step(detector: Detector, state: State, batch: dict) -> tuple[State, Me
         "localization": localization,
         "positives": global_sum(loss.positives.sum()),
         "negatives": global_sum(loss.negatives.sum()),
-        "gradient_norm": optax.tree.norm(gradient),
+        "gradient_norm": optim.norm(gradient),
         "learning_rate": optim.schedule(config.optim, config.steps)(state.step),
         "skipped": new_state.skipped,
         "skipped_in_a_row": new_state.skipped_in_a_row,
@@ -169,8 +169,7 @@ def _averaged(decay: float, state: State, new: dict) -> dict:
 
 def _if_finite(state: State, new: dict, loss: Float[Array, ""]) -> State:
     """The next state with `new` in it, unless a number of it or the loss is not finite."""
-    numbers = [leaf for leaf in jax.tree.leaves((new, loss)) if jnp.issubdtype(leaf, jnp.inexact)]
-    finite = jnp.array([jnp.isfinite(leaf).all() for leaf in numbers]).all()
+    finite = jnp.isfinite(optim.flat((new, loss))).all()
     old = {name: getattr(state, name) for name in new}
     kept = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, old)
     return State(
