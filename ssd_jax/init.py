@@ -1,8 +1,9 @@
 """The weights that a run starts from: random ones, those of another run, or those of a file.
 
 Whatever is loaded must fit: a tensor that is missing, that the model does not have, of another
-shape or not finite is an error that names it. Only a backbone's file may lack the extra layers,
-and only heads for other classes are made anew, around the columns of classes that stay.
+shape or not finite is an error that names it. Only a backbone's file may lack the extra layers or
+VGG's dense ones, each as a whole, and only heads for other classes are made anew, around the
+columns of classes that stay.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ _WHOLE_FILES = ("tflite", "caffe")  # one tensor format each; the others hold te
 _EXTRA = re.compile(
     r"backbone/(extra\d+_\w+|conv4_3_norm|conv([6-9]|\d\d)_[12]|Conv2d_13_pointwise_[12]_\w+)/.*"
 )
+_DENSE = re.compile(r"backbone/fc[67]/.*")  # absent from files of VGG's convolutions alone
 _BY_CLASS = re.compile(r"heads/classification_\d+/(kernel|bias)")
 _NAMED = 3  # tensors, of those that are wrong
 
@@ -122,7 +124,7 @@ def fit(
     optional = set()
     if what == "backbone":
         found = {name: value for name, value in found.items() if group(name) != "heads"}
-        optional = {"heads", "extra layers"} - set(map(group, found))
+        optional = {"heads", "extra layers", "dense layers"} - set(map(group, found))
     required = {name for name in like if group(name) not in optional}
     theirs = weights.classes or classes
     if not weights.classes and len(classes) != (count := _columns(found, like, len(classes) + 1)):
@@ -159,9 +161,11 @@ def filled(detector: step.Detector, state: step.State, tensors: Tensors) -> step
 
 
 def group(name: str) -> str:
-    """Which part of the detector a tensor belongs to: heads, extra layers or backbone."""
+    """Which part of the detector a tensor belongs to: what a file may lack as a whole, or not."""
     if name.startswith("heads/"):
         return "heads"
+    if _DENSE.fullmatch(name):
+        return "dense layers"
     return "extra layers" if _EXTRA.fullmatch(name) else "backbone"
 
 
@@ -218,7 +222,7 @@ def _by_class(value, like, theirs, ours) -> np.ndarray:
 
 def _report(weights, like, loaded, theirs, ours) -> list[str]:
     lines = []
-    for part in ("backbone", "extra layers", "heads"):
+    for part in ("backbone", "dense layers", "extra layers", "heads"):
         names = [name for name in like if group(name) == part]
         have = [name for name in names if name in loaded]
         state = f"loaded, {len(have)} tensors" if have else "new"

@@ -13,7 +13,7 @@ import pytest
 from golden import make_torchvision as golden
 
 from configs import ssd300_resnet34_coco, ssd300_vgg16_coco, ssdlite320_mobilenet_v3_coco
-from ssd_jax import losses, matching, photometric, postprocess, step
+from ssd_jax import evaluate, init, losses, matching, photometric, postprocess, step
 from ssd_jax.errors import CheckpointError
 from ssd_jax.importers import torchvision
 
@@ -301,3 +301,30 @@ def without(tensors, name):
 def test_what_does_not_fit_is_named(tensors, settings, message):
     with pytest.raises(CheckpointError, match=message):
         torchvision.read(tensors(), settings)
+
+
+def test_a_run_of_a_file_detects_what_the_network_does(tmp_path):
+    """The way of the command: a file, a run folder, and what is opened from it."""
+    name, classes = "ssdlite320_mobilenet_v3_large", tuple(f"c{i}" for i in range(90))
+    np.savez(tmp_path / "weights.npz", **drawn(name))
+    settings = config(name, data__classes=classes)
+    init.write_run(tmp_path / "weights.npz", "torchvision", settings, tmp_path / "run")
+    _, variables, found, at = evaluate.open_run(tmp_path / "run")
+    assert (found, at) == (classes, 0)
+    flat = init.flat(variables["params"])
+    for key, value in read(name).params.items():
+        np.testing.assert_array_equal(flat[key], value)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_training_starts_from_convolutions_with_or_without_the_dense_layers(dense):
+    tensors = full_vgg()
+    if not dense:
+        tensors["classifier.0.weight"] = np.broadcast_to(np.float32(np.nan), (4096, 25088))
+    weights = torchvision.read(tensors, config("vgg16"))
+    like = {key: np.zeros_like(value) for key, value in read("ssd300_vgg16").params.items()}
+    fitted = init.fit(weights, like, ("a",), "backbone")
+    report = "\n".join(fitted.report)
+    assert ("dense layers loaded" in report) is dense and "extra layers new" in report
+    assert fitted.tensors["backbone/conv1_1/kernel"].any()
+    assert fitted.tensors["backbone/fc6/kernel"].any() == dense
