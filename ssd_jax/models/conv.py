@@ -25,7 +25,10 @@ def convolve(
     dilation: Pair,
 ) -> Float[Array, "B h w O"]:  # fmt: skip
     """2-D convolution, zero-padded."""
-    return _lax(x, kernel, strides, pads, dilation)
+    by_lax = partial(_lax, strides=strides, pads=pads, dilation=dilation)
+    if _is_product(kernel.shape[:2], strides, pads):
+        return lax.platform_dependent(x, kernel, cpu=_product, default=by_lax)
+    return by_lax(x, kernel)
 
 
 def filter_gradient(
@@ -37,6 +40,8 @@ def filter_gradient(
     The rows of the kernel that meet the same rows of a strided image form a phase; without a
     stride there is one.
     """
+    if _is_product(size, strides, pads):
+        return _sum_of_products(x, gradient)
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     rows = [None] * size[0]
     for phase in range(strides[0]):
@@ -48,6 +53,20 @@ def filter_gradient(
             for i, product in zip(own, products):
                 rows[i] = product
     return jnp.stack(rows).astype(x.dtype)
+
+
+def _sum_of_products(x, gradient) -> Float[Array, "1 1 N O"]:
+    """Image by image: a loop makes XLA write its operands down in the order that products want,
+    where it would compute them a second time, column by column."""
+    channels, outputs = x.shape[-1], gradient.shape[-1]
+
+    def add_image(total, pair):
+        image, image_gradient = pair
+        product = image.reshape(-1, channels).T @ image_gradient.reshape(-1, outputs)
+        return total + product.astype(jnp.float32), None
+
+    start = jnp.zeros((channels, outputs), jnp.float32)
+    return lax.scan(add_image, start, (x, gradient))[0][None, None].astype(x.dtype)
 
 
 def _phase(x, gradient, shifts, columns, stride) -> Float[Array, "r S N O"]:
@@ -89,21 +108,40 @@ def _strip_rows(height: int, width: int, inner: int, outer: int) -> int:
 
 
 def _forward(x, kernel, strides, pads, dilation):
-    return _lax(x, kernel, strides, pads, dilation), (x, kernel)
+    return convolve(x, kernel, strides, pads, dilation), (x, kernel)
 
 
 def _backward(strides, pads, dilation, saved, gradient):
     x, kernel = saved
     convolution = partial(_lax, strides=strides, pads=pads, dilation=dilation)
-    (x_gradient,) = jax.linear_transpose(lambda x: convolution(x, kernel), x)(gradient)
+    size = kernel.shape[:2]
 
-    def by_lax(x, gradient):
+    def input_by_lax(kernel, gradient):
+        return jax.linear_transpose(lambda x: convolution(x, kernel), x)(gradient)[0]
+
+    def filter_by_lax(x, gradient):
         return jax.linear_transpose(lambda kernel: convolution(x, kernel), kernel)(gradient)[0]
 
-    by_products = partial(
-        filter_gradient, size=kernel.shape[:2], strides=strides, pads=pads, dilation=dilation
+    def input_by_product(kernel, gradient):
+        return _product(gradient, kernel.swapaxes(2, 3))
+
+    is_product = _is_product(size, strides, pads)
+    input_on_cpu = input_by_product if is_product else input_by_lax
+    filter_on_cpu = partial(
+        filter_gradient, size=size, strides=strides, pads=pads, dilation=dilation
     )
-    return x_gradient, lax.platform_dependent(x, gradient, cpu=by_products, default=by_lax)
+    return (
+        lax.platform_dependent(kernel, gradient, cpu=input_on_cpu, default=input_by_lax),
+        lax.platform_dependent(x, gradient, cpu=filter_on_cpu, default=filter_by_lax),
+    )
+
+
+def _is_product(size: Pair, strides: Pair, pads: Pads) -> bool:
+    return size == (1, 1) and strides == (1, 1) and not any(map(any, pads))
+
+
+def _product(x, kernel):
+    return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
 
 
 convolve.defvjp(_forward, _backward)
@@ -122,20 +160,11 @@ def _for_linen(
     """`convolve` as Linen calls `lax.conv_general_dilated`; on a CPU 1 x 1 is a matrix product."""
     if set(lhs_dilation) != {1} or feature_group_count != 1 or precision is not None:
         raise NotImplementedError("Conv has no input dilation, groups or precision: use nn.Conv")
-    if kernel.shape[:2] == (1, 1):
-        by_lax = partial(_lax, strides=strides, pads=padding, dilation=rhs_dilation)
-        if set(strides) == {1} and (padding in ("SAME", "VALID") or not any(sum(padding, ()))):
-            return lax.platform_dependent(x, kernel, cpu=_product, default=by_lax)
-        return by_lax(x, kernel)
     if isinstance(padding, str):
         reach = [(side - 1) * step + 1 for side, step in zip(kernel.shape[:2], rhs_dilation)]
         padding = lax.padtype_to_pads(x.shape[1:3], reach, strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
     return convolve(x, kernel, tuple(strides), pads, tuple(rhs_dilation))
-
-
-def _product(x, kernel):
-    return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
 
 
 Conv = partial(nn.Conv, conv_general_dilated=_for_linen)
