@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
+import oracles_matching
+import oracles_priors
 import pytest
 from test_boxes import random_boxes
 
@@ -11,8 +13,8 @@ from ssd_jax import boxes as box_ops
 from ssd_jax import matching
 
 MATCHERS = {
-    "best_prior": oracles.match_best_prior,
-    "bipartite": oracles.match_bipartite,
+    "best_prior": oracles_matching.match_best_prior,
+    "bipartite": oracles_matching.match_bipartite,
 }
 
 
@@ -78,7 +80,7 @@ def crowd(priors, count):
 
 @pytest.mark.parametrize("matcher", MATCHERS)
 def test_meets_the_oracle_on_crowded_scenes_with_ssd300_priors(matcher):
-    priors = oracles.ssd300_voc_priors().astype(np.float32)
+    priors = oracles_priors.ssd300_voc_priors().astype(np.float32)
     boxes = crowd(priors, 24)
     labels = np.random.default_rng(8).integers(1, 21, 24).astype(np.int32)
     expected, _ = MATCHERS[matcher](boxes, labels, priors, 0.5)

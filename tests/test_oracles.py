@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import oracles
+import oracles_matching
+import oracles_priors
 import pytest
 
 VARIANCES = [0.1, 0.1, 0.2, 0.2]
@@ -17,14 +19,14 @@ def shifted(x):
 
 
 def test_prior_counts_and_shapes():
-    assert oracles.ssd300_voc_priors().shape == (8732, 4)
-    assert oracles.ssd300_coco_priors().shape == (8732, 4)
-    assert oracles.ssd512_voc_priors().shape == (24564, 4)
-    assert oracles.mobilenet_v1_coco_priors().shape == (1917, 4)
+    assert oracles_priors.ssd300_voc_priors().shape == (8732, 4)
+    assert oracles_priors.ssd300_coco_priors().shape == (8732, 4)
+    assert oracles_priors.ssd512_voc_priors().shape == (24564, 4)
+    assert oracles_priors.mobilenet_v1_coco_priors().shape == (1917, 4)
 
 
 def test_caffe_priors_by_hand():
-    priors = oracles.ssd300_voc_priors() * 300
+    priors = oracles_priors.ssd300_voc_priors() * 300
     w, h = priors[:, 2] - priors[:, 0], priors[:, 3] - priors[:, 1]
     np.testing.assert_allclose(priors[0], [4 - 15, 4 - 15, 4 + 15, 4 + 15])  # not clipped
     np.testing.assert_allclose(priors[4], [12 - 15, 4 - 15, 12 + 15, 4 + 15])  # columns first
@@ -40,13 +42,13 @@ def test_caffe_priors_by_hand():
 
 
 def test_ssd512_sizes_are_truncated():
-    first = oracles.ssd512_voc_priors()[:2] * 512
+    first = oracles_priors.ssd512_voc_priors()[:2] * 512
     np.testing.assert_allclose(first[:, 2] - first[:, 0], [35, math.sqrt(35 * 76)])
     np.testing.assert_allclose((first[:, 2] + first[:, 0]) / 2, [4, 4])
 
 
 def test_mobilenet_priors_by_hand():
-    priors = oracles.mobilenet_v1_coco_priors() * 300
+    priors = oracles_priors.mobilenet_v1_coco_priors() * 300
     w, h = priors[:, 2] - priors[:, 0], priors[:, 3] - priors[:, 1]
     np.testing.assert_allclose(w[:3], [30, 84.852814, 42.426407], rtol=1e-7)
     np.testing.assert_allclose(h[:3], [30, 42.426407, 84.852814], rtol=1e-7)
@@ -75,8 +77,8 @@ def test_encode_by_hand_and_decode_back():
     [
         # Both truths claim prior 1: .14/.26 for row 0, .16/.24 for row 1, which has it.
         # Row 0 then has nothing by "best prior", and its next best, prior 0, in the bipartite.
-        (oracles.match_best_prior, [0, 8, 0], [-1, 1, -1]),
-        (oracles.match_bipartite, [7, 8, 0], [0, 1, -1]),
+        (oracles_matching.match_best_prior, [0, 8, 0], [-1, 1, -1]),
+        (oracles_matching.match_bipartite, [7, 8, 0], [0, 1, -1]),
     ],
 )
 def test_match_with_a_stolen_prior(match, labels, truths):
@@ -88,7 +90,9 @@ def test_match_with_a_stolen_prior(match, labels, truths):
         assert found_truths.tolist() == [1 - t if flip and t >= 0 else t for t in truths]
 
 
-@pytest.mark.parametrize("match", [oracles.match_best_prior, oracles.match_bipartite])
+@pytest.mark.parametrize(
+    "match", [oracles_matching.match_best_prior, oracles_matching.match_bipartite]
+)
 def test_match_rules_shared(match):
     def labels(boxes, labels, threshold):
         return match(boxes, labels, PRIORS, threshold)[0].tolist()
