@@ -6,6 +6,7 @@ ratio r the boxes r and 1/r (Caffe, `prior_box_layer.cpp`). Cells run row by row
 fine to coarse; the heads flatten their outputs in the same order, and nothing else may.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,9 +50,11 @@ def cell_sizes(config: ConfigDict, image_size: tuple[int, int], levels: int) -> 
 
     The size after a level's own is s′ of its extra square, so there is one size more than
     levels. An explicit `config.first_level` replaces the boxes of the finest level (TensorFlow's
-    "reduced lowest layer").
+    "reduced lowest layer"). `config.truncate` cuts sizes to integers, as Caffe's layer does.
     """
     sizes = config.sizes or paper_sizes(config.formula, min(image_size), levels)
+    if config.truncate:
+        sizes = tuple(math.floor(size) for size in sizes)
     if config.extra_square == "none":
         sizes = (*sizes[:levels], 0.0)
     _check_lengths(levels, aspect_ratios=config.aspect_ratios)

@@ -205,7 +205,8 @@ def _targets(detector: Detector, boxes, labels) -> matching.Targets:
     return matching.match(
         boxes, labels, jnp.asarray(detector.priors.boxes),
         threshold=options.threshold, matcher=options.matcher, variances=options.variances,
-        negative_threshold=options.negative_threshold,
+        negative_threshold=options.negative_threshold, contested=options.contested,
+        strict=options.strict,
     )  # fmt: skip
 
 

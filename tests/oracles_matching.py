@@ -32,13 +32,8 @@ def best_prior_claims(overlaps, labels, contested="best"):
         a = int(column.argmax())
         if label <= 0 or column[a] <= TINY:
             continue
-        taken = a in claims
-        if (
-            not taken
-            or contested == "last"
-            or contested == "best"
-            and column[a] > overlaps[a, claims[a]]
-        ):
+        wins = contested == "best" and a in claims and column[a] > overlaps[a, claims[a]]
+        if a not in claims or contested == "last" or wins:
             claims[a] = m
     return claims
 
