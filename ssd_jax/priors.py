@@ -6,7 +6,6 @@ ratio r the boxes r and 1/r (Caffe, `prior_box_layer.cpp`). Cells run row by row
 fine to coarse; the heads flatten their outputs in the same order, and nothing else may.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -54,7 +53,7 @@ def cell_sizes(config: ConfigDict, image_size: tuple[int, int], levels: int) -> 
     """
     sizes = config.sizes or paper_sizes(config.formula, min(image_size), levels)
     if config.truncate:
-        sizes = tuple(math.floor(size) for size in sizes)
+        sizes = tuple(np.floor(sizes).tolist())
     if config.extra_square == "none":
         sizes = (*sizes[:levels], 0.0)
     _check_lengths(levels, aspect_ratios=config.aspect_ratios)

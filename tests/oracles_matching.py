@@ -11,13 +11,14 @@ TINY = 1e-6  # Caffe's MatchBBox does not see an overlap up to here
 
 def iou(a, b):
     """Pairwise intersection over union [N, M]; 0 where the union has no area."""
-    a, b = (np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in (a, b))
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    w, h = (np.clip(high[..., k] - low[..., k], 0, None) for k in (0, 1))
-    areas = [np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1) for boxes in (a, b)]
-    union = areas[0][:, None] + areas[1][None, :] - w * h
-    return np.divide(w * h, union, out=np.zeros_like(union), where=union > 0)
+    a, b = (np.asarray(boxes, np.float64).reshape(-1, 4).T.copy() for boxes in (a, b))
+    shared = np.ones((a.shape[1], b.shape[1]))
+    for low, high in ((0, 2), (1, 3)):
+        start = np.maximum(a[low][:, None], b[low][None, :])
+        shared *= np.maximum(np.minimum(a[high][:, None], b[high][None, :]) - start, 0)
+    areas = [np.maximum(c[2] - c[0], 0) * np.maximum(c[3] - c[1], 0) for c in (a, b)]
+    union = areas[0][:, None] + areas[1][None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
 
 
 def best_prior_claims(overlaps, labels, contested="best"):
@@ -85,13 +86,13 @@ def match_best_prior(
     boxes, labels, priors, threshold, negative_threshold=1.0, strict=False, contested="best"
 ):
     """Labels [A] and truth rows [A]: independent claims, then the threshold."""
-    overlaps = iou(priors, boxes)
+    overlaps = iou(boxes, priors).T
     claims = best_prior_claims(overlaps, labels, contested)
     return assign(overlaps, labels, claims, threshold, negative_threshold, strict)
 
 
 def match_bipartite(boxes, labels, priors, threshold, negative_threshold=1.0, strict=False):
     """Labels [A] and truth rows [A]: Caffe's MatchBBox, per prediction."""
-    overlaps = iou(priors, boxes)
+    overlaps = iou(boxes, priors).T
     claims = bipartite_claims(overlaps, labels)
     return assign(overlaps, labels, claims, threshold, negative_threshold, strict)
