@@ -56,11 +56,12 @@ def scene(detector: step.Detector, source: sources.Source, index: int) -> Scene:
 
 
 def find(source: sources.Source, wanted: str) -> int:
-    """The index of an image by its number or by its name, with or without folders."""
+    """The index of an image by its number or its name, with or without folders and suffix."""
     if wanted.isdigit() and int(wanted) < len(source):
         return int(wanted)
     for index in range(len(source)):
-        if wanted in (source.name(index), Path(source.name(index)).name):
+        name = Path(source.name(index))
+        if wanted in (str(name), name.name, name.stem):
             return index
     raise DataError(
         f"--image={wanted}: no such image; write a number below {len(source)}, "

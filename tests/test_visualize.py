@@ -91,6 +91,6 @@ def test_an_image_without_truths_has_pictures_too(scene):
 def test_an_image_is_found_by_number_or_name(scene):
     source = scene.source
     assert visualize.find(source, "7") == 7
-    assert visualize.find(source, source.name(5)) == 5
+    assert visualize.find(source, source.name(5)) == 5 == visualize.find(source, "shapes/train/5")
     with pytest.raises(DataError, match="below 12, or a name as"):
         visualize.find(source, "12")
