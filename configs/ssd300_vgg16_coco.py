@@ -3,7 +3,7 @@
 Source: the authors' `ssd_coco.py`: smaller priors, longer training. Wants the annotations as
 annotations/instances_{train,val}2017.json and the pictures in train2017/ and val2017/.
 
-    python -m ssd_jax.main --config=configs/ssd300_vgg16_coco.py
+    python -m ssd_jax.main --config=configs/ssd300_vgg16_coco.py[:PRESET]
 
 Hardware and hours: not measured here.
 Score: the paper's 25.1 AP (test-dev) starts from ImageNet weights. Not measured here.
@@ -11,10 +11,10 @@ Score: the paper's 25.1 AP (test-dev) starts from ImageNet weights. Not measured
 
 from ml_collections import ConfigDict
 
-from configs import ssd300_vgg16_voc
+from configs import presets, ssd300_vgg16_voc
 
 
-def get_config() -> ConfigDict:
+def get_config(preset: str = "") -> ConfigDict:
     """SSD300 with COCO's data, priors and schedule."""
     config = ssd300_vgg16_voc.get_config()
     config.data.train = ("coco:train2017:annotations/instances_train2017.json",)
@@ -26,4 +26,4 @@ def get_config() -> ConfigDict:
     config.steps = 400_000
     config.optim.decay_at = (0.7, 0.9)
     config.eval_every = 20_000
-    return config
+    return presets.apply(config, preset)

@@ -3,7 +3,10 @@
 Source: Liu et al., ECCV 2016 (arXiv:1512.02325) section 3.1, with the numbers of the authors'
 `ssd_pascal.py`. Wants VOCdevkit/VOC2007 and VOCdevkit/VOC2012 under the working directory.
 
-    python -m ssd_jax.main --config=configs/ssd300_vgg16_voc.py
+    python -m ssd_jax.main --config=configs/ssd300_vgg16_voc.py[:PRESET]
+
+PRESET is the name of an implementation whose rules are followed: caffe, torchvision, tensorflow
+or nvidia (see presets.py).
 
 Hardware and hours: not measured here.
 Score: the paper's 77.2 mAP on VOC2007 test (11-point) starts from ImageNet weights. Not measured
@@ -12,9 +15,11 @@ here.
 
 from ml_collections import ConfigDict
 
+from configs import presets
 
-def get_config() -> ConfigDict:
-    """The experiment, in the order of the pipeline."""
+
+def get_config(preset: str = "") -> ConfigDict:
+    """The experiment, in the order of the pipeline; `preset` is a function of `presets`."""
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 32  # of all devices together
@@ -40,6 +45,9 @@ def get_config() -> ConfigDict:
     augment.iou_crop.scale = (0.3, 1.0)  # of the image's side
     augment.iou_crop.aspect_ratio = (0.5, 2.0)
     augment.iou_crop.trials = 50  # of each sampler
+    augment.iou_crop.selection = "success"  # one of what samplers accepted; mode: one sampler first
+    augment.iou_crop.shape = "aspect"  # a scale and an aspect ratio; sides: width and height apart
+    augment.iou_crop.accept = "any"  # the IoU of one box is enough; all: of every box
     augment.flip = ConfigDict({"horizontal": 0.5, "vertical": 0.0})
     augment.photometric = ConfigDict()  # inside the compiled step
     augment.photometric.operations = ("brightness", "contrast", "saturation", "hue")
@@ -73,14 +81,17 @@ def get_config() -> ConfigDict:
     priors.extra_square = "second"  # place of the √(s·s′) square in a cell: second, last, none
     priors.first_level = ()  # explicit (width, height) of the finest level's boxes, instead
     priors.steps = (8.0, 16.0, 32.0, 64.0, 100.0, 300.0)  # pixels between cells; () = even grid
+    priors.truncate = False  # cut sizes to integers, as Caffe does
     priors.clip = "none"  # or corners, size, center_size: what is held between 0 and 1
 
     config.matching = ConfigDict()
     config.matching.matcher = "bipartite"  # or best_prior
+    config.matching.contested = "best"  # of best_prior's claimants of a prior; or first, last
     config.matching.threshold = 0.5
+    config.matching.strict = False  # whether an IoU must be above the threshold
     # A prior whose best IoU lies between this and the threshold is not mined; 1 leaves none out.
     config.matching.negative_threshold = 1.0
-    config.matching.difficult = "train"  # difficult truths: train on them, or ignore
+    config.matching.difficult = "train"  # difficult truths: train on them, ignore, or drop
     config.matching.variances = (0.1, 0.1, 0.2, 0.2)
 
     config.loss = ConfigDict()
@@ -120,4 +131,4 @@ def get_config() -> ConfigDict:
 
     config.parallel = "pmap"  # or jit
     config.deterministic = False  # the same bits every time on a GPU too, at some speed
-    return config.lock()
+    return presets.apply(config.lock(), preset)

@@ -2,7 +2,7 @@
 
 Source: the paper's section 3.1; sizes cut to integers as the authors' prior layer does.
 
-    python -m ssd_jax.main --config=configs/ssd512_vgg16_voc.py
+    python -m ssd_jax.main --config=configs/ssd512_vgg16_voc.py[:PRESET]
 
 Hardware and hours: not measured here.
 Score: the paper's 79.8 mAP on VOC2007 test starts from ImageNet weights. Not measured here.
@@ -10,16 +10,17 @@ Score: the paper's 79.8 mAP on VOC2007 test starts from ImageNet weights. Not me
 
 from ml_collections import ConfigDict
 
-from configs import ssd300_vgg16_voc
+from configs import presets, ssd300_vgg16_voc
 
 
-def get_config() -> ConfigDict:
+def get_config(preset: str = "") -> ConfigDict:
     """SSD300 with a larger input, one map more, and its priors."""
     config = ssd300_vgg16_voc.get_config()
     config.image_size = (512, 512)
     config.model.backbone.input_size = 512
-    config.priors.sizes = (35.0, 76.0, 153.0, 230.0, 307.0, 384.0, 460.0, 537.0)
+    config.priors.sizes = (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6)
+    config.priors.truncate = True
     config.priors.formula.update({"s_min": 0.15, "s_max": 0.9, "first": 0.07})
     config.priors.aspect_ratios = ((2.0,), *((2.0, 3.0),) * 4, (2.0,), (2.0,))
     config.priors.steps = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
-    return config
+    return presets.apply(config, preset)

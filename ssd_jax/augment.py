@@ -90,19 +90,37 @@ def iou_crop(
     scale: Sequence[float] = (0.3, 1.0),
     aspect_ratio: Sequence[float] = (0.5, 2.0),
     trials: int = 50,
+    selection: str = "success",
+    shape: str = "aspect",
+    accept: str = "any",
 ) -> View:
-    """Crops to one patch out of those that Caffe's samplers accept (paper section 2.2).
+    """Crops to one patch out of those that samplers accept, or to none (paper section 2.2).
 
     There are a sampler for each minimum IoU, one that only asks for an IoU of at most 1, and the
-    whole view. A sampler proposes `trials` patches and accepts the first whose IoU with at least
-    one box is in its range; one accepted patch is then chosen uniformly. Without boxes only the
-    whole view is accepted.
+    whole view. A sampler proposes `trials` patches of a `shape` (see `propose_patches`) and
+    accepts the first whose IoU with at least one box ("any"; or with "all") is in its range.
+
+    By `selection` "success" (Caffe) all samplers try, and one of the accepted patches is chosen
+    uniformly; by "mode" (torchvision, MLPerf) one sampler is, and again until it accepts, which
+    here also takes the center of a box that is in range. Without boxes only the whole view is
+    accepted.
     """
     thresholds = np.array([*min_ious, 0.0])  # an IoU is never above 1
-    patches = propose_patches(rng.random((4, len(thresholds), trials)), scale, aspect_ratio)
-    accepted = first_accepted(patches, boxes_seen(view, boxes), thresholds)
-    choice = rng.integers(len(accepted) + 1)
-    return view if choice == len(accepted) else crop(view, accepted[choice])
+    seen = boxes_seen(view, boxes)
+
+    def accepted(samplers: slice) -> Float[np.ndarray, "K 4"]:
+        asked = thresholds[samplers]
+        patches = propose_patches(rng.random((4, len(asked), trials)), scale, aspect_ratio, shape)
+        return first_accepted(patches, seen, asked, accept, centered=selection == "mode")
+
+    if selection == "success":
+        found = accepted(slice(None))
+        choice = rng.integers(len(found) + 1)
+        return view if choice == len(found) else crop(view, found[choice])
+    while len(boxes) and (mode := rng.integers(len(thresholds) + 1)) < len(thresholds):
+        if len(found := accepted(slice(mode, mode + 1))):
+            return crop(view, found[0])
+    return view
 
 
 def flip(
@@ -121,18 +139,27 @@ def flip(
 
 
 def propose_patches(
-    uniform: Float[np.ndarray, "4 *batch"], scale: Sequence[float], aspect_ratio: Sequence[float]
+    uniform: Float[np.ndarray, "4 *batch"],
+    scale: Sequence[float],
+    aspect_ratio: Sequence[float],
+    shape: str = "aspect",
 ) -> Float[np.ndarray, "*batch 4"]:
     """Uniform numbers [4, ...] in [0, 1) -> patches [..., 4] inside the unit square.
 
-    The sides are scale·√ratio and scale/√ratio, with the aspect ratio held in [scale², 1/scale²]
-    so that the patch fits (`sampler.cpp`, SampleBBox).
+    "aspect": the sides are scale·√ratio and scale/√ratio, with the aspect ratio held in
+    [scale², 1/scale²] so that the patch fits (`sampler.cpp`, SampleBBox). "sides": each side is a
+    scale of its own, and a patch whose aspect ratio is out of range is NaN (most ports).
     """
     size = scale[0] + uniform[0] * (scale[1] - scale[0])
-    lowest = np.maximum(aspect_ratio[0], size**2)
-    highest = np.minimum(aspect_ratio[1], size**-2)
-    root = np.sqrt(lowest + uniform[1] * (highest - lowest))
-    width, height = size * root, size / root
+    if shape == "sides":
+        width, height = size, scale[0] + uniform[1] * (scale[1] - scale[0])
+        fits = (aspect_ratio[0] <= width / height) & (width / height <= aspect_ratio[1])
+        width = np.where(fits, width, np.nan)
+    else:
+        lowest = np.maximum(aspect_ratio[0], size**2)
+        highest = np.minimum(aspect_ratio[1], size**-2)
+        root = np.sqrt(lowest + uniform[1] * (highest - lowest))
+        width, height = size * root, size / root
     x, y = uniform[2] * (1 - width), uniform[3] * (1 - height)
     return np.stack([x, y, x + width, y + height], axis=-1)
 
@@ -141,14 +168,24 @@ def first_accepted(
     patches: Float[np.ndarray, "S T 4"],
     boxes: Float[np.ndarray, "N 4"],
     thresholds: Float[np.ndarray, "S"],
+    accept: str = "any",
+    centered: bool = False,
 ) -> Float[np.ndarray, "K 4"]:
-    """The first patch of each row whose best IoU with a box reaches the row's threshold.
+    """The first patch of each row whose IoU with a box reaches the row's threshold.
 
-    Rows without such a patch are left out: K of the S rows remain, none where there is no box.
+    With `accept` "all" every box must reach it. `centered`: the patch must also hold the center
+    of such a box. Rows without such a patch are left out: K of the S rows remain, none where
+    there is no box. A patch of NaN is never accepted.
     """
     overlap = box_math.iou(patches.reshape(-1, 4), boxes)  # [S * T, N]
-    best = overlap.max(axis=1, initial=-1.0).reshape(patches.shape[:2])  # [S, T]
-    accepted = best >= thresholds[:, None]
+    reached = overlap.reshape(*patches.shape[:2], -1) >= thresholds[:, None, None]  # [S, T, N]
+    if accept == "all":
+        reached &= reached.all(axis=2, keepdims=True)
+    if centered:
+        center = (boxes[:, :2] + boxes[:, 2:]) / 2
+        low, high = patches[:, :, None, :2], patches[:, :, None, 2:]
+        reached &= ((low < center) & (center < high)).all(axis=3)
+    accepted = reached.any(axis=2)
     rows = np.flatnonzero(accepted.any(axis=1))
     return patches[rows, accepted[rows].argmax(axis=1)]
 

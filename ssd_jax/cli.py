@@ -37,7 +37,7 @@ def _parse(argv: list[str]) -> list[str]:
 def _short(error: Exception) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     lines = [line for line in text.splitlines() if line.strip()]
-    expected = (flags.Error, AttributeError, KeyError, OSError)
+    expected = (flags.Error, AttributeError, KeyError, OSError, SsdError)
     kind = "" if isinstance(error, expected) else f"{type(error).__name__}: "
     return kind + "\n".join(lines[:4])
 

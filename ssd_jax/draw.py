@@ -34,9 +34,10 @@ def draw_boxes(
 ) -> Image:
     """A copy of the image with boxes (corners, normalized), class names and scores.
 
-    Label i + 1 is classes[i] and has a color of its own, up to seven. Label 0 (empty slot,
-    padding) and a box outside the image are left out. An ignored truth (`ignore`, or label -1)
-    is thin, gray and nameless. The first box is drawn last, on top: detections come best first.
+    Label i + 1 is classes[i] and has a color of its own, up to seven; the name "" is not written.
+    Label 0 (empty slot, padding) and a box outside the image are left out. An ignored truth
+    (`ignore`, or label -1) is thin, gray and nameless. The first box is drawn last, on top:
+    detections come best first.
 
     Raises ValueError on a box that is not finite.
     """
@@ -52,7 +53,7 @@ def draw_boxes(
         x_min, y_min, x_max, y_max = corners[i]
         cv2.rectangle(canvas, (x_min, y_min), (x_max, y_max), color, width, cv2.LINE_AA)
     for i in shown:
-        if not gray[i]:
+        if not gray[i] and classes[labels[i] - 1]:
             score = "" if scores is None else f" {scores[i]:.2f}"
             text = _ascii(classes[labels[i] - 1]) + score
             _write(canvas, text, corners[i][:2], _color(labels[i]))
@@ -78,6 +79,19 @@ def grid(images: Sequence[AnyImage], columns: int, pad: int = 4) -> Image:
         left = pad + i % columns * (width + pad) + (width - fitted.shape[1]) // 2
         canvas[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
     return canvas
+
+
+def caption(image: Image, text: str) -> UInt8[np.ndarray, "_ W 3"]:
+    """The image with lines of text on a white strip above it, each made to fit its width."""
+    lines = [_ascii(line) for line in text.splitlines()]
+    scale = max(0.4, image.shape[1] / 1200)
+    scale *= min(1, *(image.shape[1] / _plate(line, scale)[0] for line in lines))
+    _, high, baseline = _plate("A", scale)
+    strip = np.full((high * len(lines), image.shape[1], 3), 255, np.uint8)
+    for row, line in enumerate(lines, start=1):
+        at = (2, row * high - baseline - 2)
+        cv2.putText(strip, line, at, _FONT, scale, (0, 0, 0), _stroke(scale), cv2.LINE_AA)
+    return np.concatenate([strip, image])
 
 
 def save(path: Path, image: Image) -> None:

@@ -36,20 +36,31 @@ def multibox(
     background priors of highest loss count, or of highest `draws` where those are given (random
     numbers of at least 0). `target_labels`: 0 background, -1 left out. Nothing is divided.
     """
-    cross_entropy = {"softmax": _softmax, "sigmoid": _sigmoid}[classification](
-        logits, jnp.maximum(target_labels, 0)
-    )  # [A]
     positive = target_labels > 0
-    positives = positive.sum(dtype=jnp.int32)
-    wanted = (negative_ratio * positives.astype(jnp.float32)).astype(jnp.int32)
-    hardness = lax.stop_gradient(cross_entropy) if draws is None else draws
-    negative = hard_negatives(hardness, target_labels == 0, wanted)
+    cross_entropy, negative = mine(logits, target_labels, negative_ratio, classification, draws)
     return Loss(
         classification=jnp.where(positive | negative, cross_entropy, 0.0).sum(),
         localization=jnp.where(positive[:, None], smooth_l1(offsets - target_offsets), 0.0).sum(),
-        positives=positives,
+        positives=positive.sum(dtype=jnp.int32),
         negatives=negative.sum(dtype=jnp.int32),
     )
+
+
+def mine(
+    logits: Float[Array, "A C"],
+    target_labels: Int[Array, " A"],
+    negative_ratio: float = 3.0,
+    classification: str = "softmax",
+    draws: Float[Array, " A"] | None = None,
+) -> tuple[Float[Array, " A"], Bool[Array, " A"]]:
+    """Cross-entropy of each prior, and which of them are the negatives of `multibox`."""
+    cross_entropy = {"softmax": _softmax, "sigmoid": _sigmoid}[classification](
+        logits, jnp.maximum(target_labels, 0)
+    )  # [A]
+    positives = (target_labels > 0).sum(dtype=jnp.int32)
+    wanted = (negative_ratio * positives.astype(jnp.float32)).astype(jnp.int32)
+    hardness = lax.stop_gradient(cross_entropy) if draws is None else draws
+    return cross_entropy, hard_negatives(hardness, target_labels == 0, wanted)
 
 
 def _softmax(logits: Float[Array, "A C"], labels: Int[Array, " A"]) -> Float[Array, " A"]:

@@ -32,40 +32,48 @@ def match(
     matcher: str = "best_prior",
     variances: tuple[float, float, float, float] = box_ops.VARIANCES,
     negative_threshold: float = 1.0,
+    contested: str = "best",
+    strict: bool = False,
 ) -> Targets:
     """Targets of one image (paper section 2.2, "Matching strategy").
 
     `boxes` [M, 4] are padded truths with `labels` [M]: 0 = padding, -1 = ignored (a prior that
     overlaps it by the threshold and is not positive is left out of the loss). Left out too is a
     prior below the threshold that overlaps a truth by `negative_threshold` (Caffe's neg_overlap)
-    or more. The result does not depend on the padding nor on the order of truths, exact ties of
-    IoU excepted.
+    or more. `strict` asks for more than the threshold (MLPerf), else it is enough to reach it.
+    The result does not depend on the padding nor, unless `contested` is "first" or "last" (see
+    `_claim_best_prior`), on the order of truths, exact ties of IoU excepted.
     """
+    reaches = jnp.greater if strict else jnp.greater_equal
     overlap = box_ops.iou(boxes, priors)  # [M, A]
     truth = jnp.where((labels > 0)[:, None], overlap, -1.0)
-    claim = {"best_prior": _claim_best_prior, "bipartite": _claim_bipartite}[matcher]
-    claimant = claim(truth)  # [A]
+    if matcher == "bipartite":
+        claimant = _claim_bipartite(truth)  # [A]
+    else:
+        claimant = _claim_best_prior(truth, contested)
     best_truth, best_overlap = truth.argmax(0), truth.max(0)  # [A]
     chosen = jnp.where(claimant >= 0, claimant, best_truth)
-    positive = (claimant >= 0) | (best_overlap >= threshold)
-    ignored = jnp.where((labels == IGNORED)[:, None], overlap, -1.0).max(0) >= threshold
-    ignored |= best_overlap >= negative_threshold
+    positive = (claimant >= 0) | reaches(best_overlap, threshold)
+    unclear = jnp.where((labels == IGNORED)[:, None], overlap, -1.0).max(0)
+    ignored = reaches(unclear, threshold) | (best_overlap >= negative_threshold)
     return Targets(
         labels=jnp.where(positive, labels[chosen], jnp.where(ignored, IGNORED, 0)),
         offsets=jnp.where(positive[:, None], box_ops.encode(boxes[chosen], priors, variances), 0.0),
     )
 
 
-def _claim_best_prior(overlap: Float[Array, "M A"]) -> Int[Array, " A"]:
+def _claim_best_prior(overlap: Float[Array, "M A"], contested: str) -> Int[Array, " A"]:
     """The truth that claims each prior as its best one, -1 where none does.
 
-    Of several claimants the one with the highest IoU wins: with "the last one wins", as most
-    ports have it, the result depends on the order of objects in the file.
+    Of several claimants of a `contested` prior the one with the highest IoU wins ("best"), or the
+    "first" (TensorFlow's API) or "last" one (torchvision, most ports) in the order of the file.
     """
     best = overlap.argmax(1)  # [M]
     claims = best[:, None] == jnp.arange(overlap.shape[1], dtype=best.dtype)[None, :]
     claims &= overlap > _MIN_OVERLAP  # [M, A]
-    strength = jnp.where(claims, overlap, -1.0)
+    place = jnp.arange(overlap.shape[0], dtype=overlap.dtype)[:, None]
+    rank = {"best": overlap, "first": -place, "last": place}[contested]
+    strength = jnp.where(claims, rank, -jnp.inf)
     return jnp.where(claims.any(0), strength.argmax(0), -1)
 
 

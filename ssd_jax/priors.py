@@ -49,9 +49,11 @@ def cell_sizes(config: ConfigDict, image_size: tuple[int, int], levels: int) -> 
 
     The size after a level's own is s′ of its extra square, so there is one size more than
     levels. An explicit `config.first_level` replaces the boxes of the finest level (TensorFlow's
-    "reduced lowest layer").
+    "reduced lowest layer"). `config.truncate` cuts sizes to integers, as Caffe's layer does.
     """
     sizes = config.sizes or paper_sizes(config.formula, min(image_size), levels)
+    if config.truncate:
+        sizes = tuple(np.floor(sizes).tolist())
     if config.extra_square == "none":
         sizes = (*sizes[:levels], 0.0)
     _check_lengths(levels, aspect_ratios=config.aspect_ratios)

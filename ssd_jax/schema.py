@@ -96,6 +96,9 @@ FIELDS = {
     "augment.iou_crop.scale": span(0.01, 1.0),
     "augment.iou_crop.aspect_ratio": span(0.01, 100.0),
     "augment.iou_crop.trials": whole(1),
+    "augment.iou_crop.selection": choice("success", "mode"),
+    "augment.iou_crop.shape": choice("aspect", "sides"),
+    "augment.iou_crop.accept": choice("any", "all"),
     "augment.flip.horizontal": FRACTION,
     "augment.flip.vertical": FRACTION,
     "augment.photometric.operations": distinct(
@@ -127,11 +130,14 @@ FIELDS = {
     "priors.extra_square": choice("second", "last", "none"),
     "priors.first_level": many(many(POSITIVE, 2, 2)),
     "priors.steps": many(POSITIVE),
+    "priors.truncate": TRUTH,
     "priors.clip": choice("none", "corners", "size", "center_size"),
     "matching.matcher": choice("best_prior", "bipartite"),
+    "matching.contested": choice("best", "first", "last"),
     "matching.threshold": PART,
+    "matching.strict": TRUTH,
     "matching.negative_threshold": PART,
-    "matching.difficult": choice("train", "ignore"),
+    "matching.difficult": choice("train", "ignore", "drop"),
     "matching.variances": many(POSITIVE, 4, 4),
     "loss.classification": choice("softmax", "sigmoid"),
     "loss.negatives": choice("hard", "random"),
@@ -200,6 +206,11 @@ TOGETHER = (
             and len(steps) in (0, len(levels))
         ),
         "has an entry a level: write one more of sizes and as many steps, or () for either",
+    ),
+    (
+        ("priors.sizes", "priors.truncate"),
+        lambda sizes, cut: not cut or not sizes or sizes[0] >= 1,
+        "cut to an integer leaves a prior without area: begin at 1, or do not truncate",
     ),
     (
         ("postprocess.top_k", "postprocess.top_k_per_class", "data.classes"),

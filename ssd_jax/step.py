@@ -90,7 +90,7 @@ def train_step(detector: Detector, state: State, batch: dict) -> tuple[State, Me
     config = detector.config
     global_sum = partial(parallel.global_sum, axis_name=detector.axis_name)
     images = _normalized(detector, distorted(detector, batch))
-    targets = jax.vmap(partial(_targets, detector))(batch["boxes"], batch["labels"])
+    targets = jax.vmap(partial(matched, detector))(batch["boxes"], batch["labels"])
     frozen = optim.named(state.params, config.optim.frozen)
 
     def total_loss(params):
@@ -200,12 +200,14 @@ def variables(state: State) -> dict:
     return state.ema or {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def _targets(detector: Detector, boxes, labels) -> matching.Targets:
+def matched(detector: Detector, boxes, labels) -> matching.Targets:
+    """Targets of the truths [M, 4], [M] of one image, by the rules of the experiment."""
     options = detector.config.matching
     return matching.match(
         boxes, labels, jnp.asarray(detector.priors.boxes),
         threshold=options.threshold, matcher=options.matcher, variances=options.variances,
-        negative_threshold=options.negative_threshold,
+        negative_threshold=options.negative_threshold, contested=options.contested,
+        strict=options.strict,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Independent oracles of SSD: slow, plain float64 loops, against which the package is tested.
 
 Written from the paper (arXiv:1512.02325) and the published rules of the Caffe and TensorFlow
-originals, and importing nothing of the package. Boxes are corners [x_min, y_min, x_max, y_max],
+originals, and importing nothing of the package; priors, matching and augmentation have files of
+their own. Boxes are corners [x_min, y_min, x_max, y_max],
 normalized to [0, 1], except in the PASCAL VOC functions, which take 1-based inclusive pixels.
 Variances are four numbers, for x, y, w and h.
 """
@@ -10,65 +11,6 @@ import math
 from itertools import pairwise
 
 import numpy as np
-
-# One row a level: cells along a side, step (pixels), aspect ratios beside 1.
-SSD300 = [(38, 8, [2]), (19, 16, [2, 3]), (10, 32, [2, 3]), (5, 64, [2, 3])]
-SSD300 += [(3, 100, [2]), (1, 300, [2])]
-SSD512 = [(64, 8, [2]), (32, 16, [2, 3]), (16, 32, [2, 3]), (8, 64, [2, 3]), (4, 128, [2, 3])]
-SSD512 += [(2, 256, [2]), (1, 512, [2])]
-
-
-def _grid(cells, step, shapes):
-    """Boxes of the shapes (w, h) around the center of every cell: row, then column, then shape."""
-    boxes = []
-    for row in range(cells):
-        for column in range(cells):
-            x, y = (column + 0.5) * step, (row + 0.5) * step
-            for w, h in shapes:
-                boxes.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-    return boxes
-
-
-def _caffe_priors(levels, sizes, image_size):
-    """A level's sizes are neighbors in `sizes`; shapes: both squares, then r and 1/r of a ratio."""
-    priors = []
-    for (cells, step, ratios), (small, large) in zip(levels, pairwise(sizes), strict=True):
-        shapes = [(small, small), (math.sqrt(small * large), math.sqrt(small * large))]
-        for ratio in ratios:
-            root = math.sqrt(ratio)
-            shapes += [(small * root, small / root), (small / root, small * root)]
-        priors += _grid(cells, step, shapes)
-    return np.array(priors, np.float64) / image_size
-
-
-def ssd300_voc_priors():
-    """Priors [8732, 4] of ssd_pascal.py, not clipped."""
-    return _caffe_priors(SSD300, [30, 60, 111, 162, 213, 264, 315], 300)
-
-
-def ssd300_coco_priors():
-    """Priors [8732, 4] of ssd_coco.py, not clipped."""
-    return _caffe_priors(SSD300, [21, 45, 99, 153, 207, 261, 315], 300)
-
-
-def ssd512_voc_priors():
-    """Priors [24564, 4], not clipped; sizes truncated as Caffe does, 35.84 to 35, 76.8 to 76 ..."""
-    return _caffe_priors(SSD512, [35, 76, 153, 230, 307, 384, 460, 537], 512)
-
-
-def mobilenet_v1_coco_priors():
-    """Priors [1917, 4] of the TensorFlow Object Detection API's ssd_mobilenet_v1_coco."""
-    scales = [0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0]
-    priors = []
-    for level, cells in enumerate([19, 10, 5, 3, 2, 1]):
-        if level == 0:
-            pairs = [(0.1, 1), (0.2, 2), (0.2, 1 / 2)]
-        else:
-            pairs = [(scales[level], ratio) for ratio in [1, 2, 1 / 2, 3, 1 / 3]]
-            pairs.append((math.sqrt(scales[level] * scales[level + 1]), 1))
-        shapes = [(s * math.sqrt(ratio), s / math.sqrt(ratio)) for s, ratio in pairs]
-        priors += _grid(cells, 1 / cells, shapes)
-    return np.array(priors, np.float64)
 
 
 def _area(box):
@@ -115,67 +57,6 @@ def decode(offsets, priors, variances):
         x, y, w, h = px + tx * pw, py + ty * ph, pw * math.exp(tw), ph * math.exp(th)
         boxes.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
     return np.array(boxes, np.float64).reshape(-1, 4)
-
-
-def _finish_match(claimed, overlaps, labels, threshold, negative_threshold):
-    """Labels [A] and truth rows [A] from the claims {prior: truth} and the overlaps [A][M].
-
-    Unclaimed priors take their best truth at the threshold; ignored truths mark what is left, and
-    so does a best overlap from the negative threshold on.
-    """
-    truths = [m for m, label in enumerate(labels) if label > 0]
-    ignored = [m for m, label in enumerate(labels) if label == -1]
-    prior_labels, prior_truths = [], []
-    for a, row in enumerate(overlaps):
-        truth = claimed.get(a, -1)
-        if truth == -1 and truths:
-            best = max(truths, key=row.__getitem__)  # the first of equals
-            truth = best if row[best] >= threshold else -1
-        near_ignored = any(row[m] >= threshold for m in ignored)
-        near_ignored |= any(row[m] >= negative_threshold for m in truths)
-        prior_labels.append(labels[truth] if truth >= 0 else -1 if near_ignored else 0)
-        prior_truths.append(truth)
-    return np.array(prior_labels, np.int64), np.array(prior_truths, np.int64)
-
-
-def match_best_prior(boxes, labels, priors, threshold, negative_threshold=1.0):
-    """Labels [A] and truth rows [A] (-1 = none): every truth claims the prior it overlaps best.
-
-    Of several truths claiming one prior the one with the highest IoU has it, and the others do
-    not claim again. Labels of truths [M]: 0 = padding, -1 = ignored; of priors: 0 = background,
-    -1 = neither positive nor negative.
-    """
-    labels, overlaps = [int(label) for label in labels], iou(priors, boxes).tolist()
-    claimed = {}
-    for m, label in enumerate(labels):
-        column = [row[m] for row in overlaps]
-        if label > 0 and max(column) > 1e-6:
-            a = column.index(max(column))
-            if a not in claimed or overlaps[a][m] > overlaps[a][claimed[a]]:
-                claimed[a] = m
-    return _finish_match(claimed, overlaps, labels, threshold, negative_threshold)
-
-
-def match_bipartite(boxes, labels, priors, threshold, negative_threshold=1.0):
-    """Labels [A] and truth rows [A] (-1 = none): Caffe's MatchBBox, per prediction.
-
-    The pair with the highest IoU of all free priors and free truths is taken, again and again,
-    until truths are used up or no pair is above 1e-6. Labels as in match_best_prior.
-    """
-    labels, overlaps = [int(label) for label in labels], iou(priors, boxes).tolist()
-    free = [m for m, label in enumerate(labels) if label > 0]
-    claimed = {}
-    while free:
-        best = 1e-6
-        for a, row in enumerate(overlaps):
-            for m in free:
-                if a not in claimed and row[m] > best:
-                    best, prior, truth = row[m], a, m
-        if best == 1e-6:
-            break
-        claimed[prior] = truth
-        free.remove(truth)
-    return _finish_match(claimed, overlaps, labels, threshold, negative_threshold)
 
 
 def _best_first(indices, scores):

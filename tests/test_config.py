@@ -140,6 +140,11 @@ def test_a_value_that_cannot_work_is_one_line(change, message):
         ({"priors__sizes": (30.0, 60.0)}, "priors.aspect_ratios=", ["sizes=(30.0, 60.0)"]),
         ({"priors__steps": (8.0, 16.0)}, "priors.aspect_ratios=", ["steps=(8.0, 16.0)"]),
         ({"postprocess__top_k": 8001}, "postprocess.top_k=8001", ["top_k_per_class=400"]),
+        (
+            {"priors__sizes": (0.5, 2, 3, 4, 5, 6, 7), "priors__truncate": True},
+            "priors.sizes=(0.5,",
+            ["truncate=True"],
+        ),
     ],
 )
 def test_values_that_cannot_work_together_are_one_line(change, first, others):
@@ -223,7 +228,7 @@ FREE = "model.backbone.input_size"
         ("x", {FREE, "model.name", "init.source"}),
         ((), None),
         ((1,), None),
-        (True, {FREE, "deterministic"}),
+        (True, {FREE, "deterministic", "matching.strict", "priors.truncate"}),
         ({}, set()),
         ({"a": 1}, {FREE}),
         ([[]], set()),

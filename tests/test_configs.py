@@ -11,7 +11,8 @@ import pytest
 from ssd_jax import config as configs
 from ssd_jax import step
 
-FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "presets")
 PRIORS = {
     "quickstart": 2420,
     "ssd300_mobilenet_v1_coco": 1917,

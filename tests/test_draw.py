@@ -208,3 +208,24 @@ def test_real_photograph(real_data):
     changed = (picture != image).any(axis=-1)
     assert 0.005 < changed.mean() < 0.03
     assert not changed[:150].any()
+
+
+def test_a_caption_is_above_the_image_and_fits():
+    image = np.full((50, 120, 3), 90, np.uint8)
+    strips = []
+    for text in ("a", "two\nlines", "a line that is much too long " * 4):
+        out = draw.caption(image, text)
+        np.testing.assert_array_equal(out[-50:], image)
+        strips.append(out[:-50])
+        assert out.shape[1] == 120 and strips[-1].min() < 130
+        assert (strips[-1][:, [0, -1]] > 200).all()
+    assert len(strips[1]) == 2 * len(strips[0])
+
+
+def test_a_class_without_a_name_writes_nothing():
+    image = np.full((60, 60, 3), 90, np.uint8)
+    boxes = np.float32([[0.25, 0.5, 0.75, 0.9]])
+    named, nameless = (
+        draw.draw_boxes(image, boxes, np.int32([1]), [name]) for name in ("name", "")
+    )
+    assert (named[:29] != 90).any() and (nameless[:29] == 90).all()

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
+import oracles_matching
+import oracles_priors
 import pytest
 from test_boxes import random_boxes
 
@@ -11,16 +13,17 @@ from ssd_jax import boxes as box_ops
 from ssd_jax import matching
 
 MATCHERS = {
-    "best_prior": oracles.match_best_prior,
-    "bipartite": oracles.match_bipartite,
+    "best_prior": oracles_matching.match_best_prior,
+    "bipartite": oracles_matching.match_bipartite,
 }
 
 
-@partial(jax.jit, static_argnames=("matcher", "threshold", "negative_threshold"))
-def match(boxes, labels, priors, threshold=0.5, matcher="best_prior", negative_threshold=1.0):
-    return matching.match(
-        boxes, labels, priors, threshold, matcher, negative_threshold=negative_threshold
-    )
+@partial(
+    jax.jit,
+    static_argnames=("matcher", "threshold", "negative_threshold", "contested", "strict"),
+)
+def match(boxes, labels, priors, threshold=0.5, matcher="best_prior", **rules):
+    return matching.match(boxes, labels, priors, threshold, matcher, **rules)
 
 
 def scene(seed, truths=6, priors=300, padding=0, ignored=0):
@@ -55,13 +58,38 @@ def test_the_neutral_band_by_hand():
 @pytest.mark.parametrize("seed", range(12))
 def test_meets_the_oracle(matcher, negative_threshold, seed):
     boxes, labels, priors = scene(seed, truths=1 + seed, padding=seed % 3, ignored=seed % 2)
-    targets = match(boxes, labels, priors, 0.5, matcher, negative_threshold)
+    targets = match(boxes, labels, priors, 0.5, matcher, negative_threshold=negative_threshold)
     expected, truth = MATCHERS[matcher](boxes, labels, priors, 0.5, negative_threshold)
     np.testing.assert_array_equal(targets.labels, expected)
     positive = expected > 0
     wanted = box_ops.encode(boxes[truth[positive]], priors[positive])
     np.testing.assert_allclose(targets.offsets[positive], wanted, rtol=1e-4, atol=1e-4)
     assert not np.asarray(targets.offsets)[~positive].any()
+
+
+@pytest.mark.parametrize("contested", ["best", "first", "last"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_claims_on_one_prior_meet_the_oracle(contested, strict):
+    """Few priors for many truths, so that nearly every claim is contested."""
+    for seed in range(8):
+        boxes, labels, priors = scene(seed, truths=12, priors=6, padding=2)
+        rules = {"contested": contested, "strict": strict}
+        targets = match(boxes, labels, priors, 0.6, **rules)
+        expected, truth = oracles_matching.match_best_prior(boxes, labels, priors, 0.6, **rules)
+        np.testing.assert_array_equal(targets.labels, expected)
+        positive = expected > 0
+        wanted = box_ops.encode(boxes[truth[positive]], priors[positive])
+        np.testing.assert_allclose(targets.offsets[positive], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("contested", "label"), [("best", 2), ("first", 1), ("last", 3)])
+def test_who_gets_a_contested_prior_by_hand(contested, label):
+    """IoU .5, .8 and .4 with the one prior, below the threshold."""
+    truths = np.float32([[0, 0, 0.5, 1], [0, 0, 0.8, 1], [0, 0, 0.4, 1], [0, 0, 0, 0]])
+    targets = match(
+        truths, jnp.int32([1, 2, 3, 0]), np.float32([[0, 0, 1, 1]]), 0.9, contested=contested
+    )
+    np.testing.assert_array_equal(targets.labels, [label])
 
 
 def crowd(priors, count):
@@ -78,7 +106,7 @@ def crowd(priors, count):
 
 @pytest.mark.parametrize("matcher", MATCHERS)
 def test_meets_the_oracle_on_crowded_scenes_with_ssd300_priors(matcher):
-    priors = oracles.ssd300_voc_priors().astype(np.float32)
+    priors = oracles_priors.ssd300_voc_priors().astype(np.float32)
     boxes = crowd(priors, 24)
     labels = np.random.default_rng(8).integers(1, 21, 24).astype(np.int32)
     expected, _ = MATCHERS[matcher](boxes, labels, priors, 0.5)
@@ -125,6 +153,10 @@ def test_threshold_is_inclusive():
     priors = np.float32([[0, 0, 1, 0.5], [0, 0, 1, 1]])
     truth = np.float32([[0, 0, 1, 1]])
     np.testing.assert_array_equal(match(truth, jnp.int32([1]), priors).labels, [1, 1])
+    above = match(truth, jnp.int32([1]), priors, strict=True)
+    np.testing.assert_array_equal(above.labels, [0, 1])
+    unclear = match(np.float32([[0, 0, 1, 1]] * 2), jnp.int32([-1, 0]), priors, strict=True)
+    np.testing.assert_array_equal(unclear.labels, [0, -1])
 
 
 @pytest.mark.parametrize("matcher", MATCHERS)

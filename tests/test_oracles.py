@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import oracles
+import oracles_augment
+import oracles_matching
+import oracles_priors
 import pytest
 
 VARIANCES = [0.1, 0.1, 0.2, 0.2]
@@ -17,14 +20,14 @@ def shifted(x):
 
 
 def test_prior_counts_and_shapes():
-    assert oracles.ssd300_voc_priors().shape == (8732, 4)
-    assert oracles.ssd300_coco_priors().shape == (8732, 4)
-    assert oracles.ssd512_voc_priors().shape == (24564, 4)
-    assert oracles.mobilenet_v1_coco_priors().shape == (1917, 4)
+    assert oracles_priors.ssd300_voc_priors().shape == (8732, 4)
+    assert oracles_priors.ssd300_coco_priors().shape == (8732, 4)
+    assert oracles_priors.ssd512_voc_priors().shape == (24564, 4)
+    assert oracles_priors.mobilenet_v1_coco_priors().shape == (1917, 4)
 
 
 def test_caffe_priors_by_hand():
-    priors = oracles.ssd300_voc_priors() * 300
+    priors = oracles_priors.ssd300_voc_priors() * 300
     w, h = priors[:, 2] - priors[:, 0], priors[:, 3] - priors[:, 1]
     np.testing.assert_allclose(priors[0], [4 - 15, 4 - 15, 4 + 15, 4 + 15])  # not clipped
     np.testing.assert_allclose(priors[4], [12 - 15, 4 - 15, 12 + 15, 4 + 15])  # columns first
@@ -40,13 +43,37 @@ def test_caffe_priors_by_hand():
 
 
 def test_ssd512_sizes_are_truncated():
-    first = oracles.ssd512_voc_priors()[:2] * 512
+    first = oracles_priors.ssd512_voc_priors()[:2] * 512
     np.testing.assert_allclose(first[:, 2] - first[:, 0], [35, math.sqrt(35 * 76)])
     np.testing.assert_allclose((first[:, 2] + first[:, 0]) / 2, [4, 4])
 
 
+def test_rules_of_priors_by_hand():
+    """One cell of 10 pixels whose boxes reach beyond the image."""
+
+    def boxes(**rules):
+        return oracles_priors.priors([(1, None, [4])], [6.9, 40], 10, **rules) * 10
+
+    def sides(boxes):
+        return (boxes[:, 2:] - boxes[:, :2]).round(6).tolist()
+
+    assert sides(boxes(truncate=True))[0] == [6, 6] and sides(boxes())[0] == [6.9, 6.9]
+    assert sides(boxes(truncate=True, extra_square="last"))[1:3] == [[12, 3], [3, 12]]
+    assert len(boxes(extra_square="none")) == 3
+    assert boxes(truncate=True)[2].tolist() == pytest.approx([-1, 3.5, 11, 6.5])
+    for clip in ("corners", "size", "center_size"):
+        assert boxes(truncate=True, clip=clip)[2].tolist() == pytest.approx([0, 3.5, 10, 6.5])
+    # A center in the corner tells them apart.
+    for clip, wanted in {
+        "corners": [0, 0.5, 0.2, 1],
+        "size": [-0.2, 0.6, 0.2, 1.6],
+        "center_size": [-0.2, 0.5, 0.2, 1.5],
+    }.items():
+        assert oracles_priors._clipped(0, 1.1, 0.4, 1.2, clip) == pytest.approx(wanted)
+
+
 def test_mobilenet_priors_by_hand():
-    priors = oracles.mobilenet_v1_coco_priors() * 300
+    priors = oracles_priors.mobilenet_v1_coco_priors() * 300
     w, h = priors[:, 2] - priors[:, 0], priors[:, 3] - priors[:, 1]
     np.testing.assert_allclose(w[:3], [30, 84.852814, 42.426407], rtol=1e-7)
     np.testing.assert_allclose(h[:3], [30, 42.426407, 84.852814], rtol=1e-7)
@@ -59,7 +86,8 @@ def test_mobilenet_priors_by_hand():
 def test_iou_by_hand():
     a = [[0, 0, 0.2, 0.2], [0.5, 0.5, 0.5, 0.5]]
     b = [[0.1, 0.1, 0.3, 0.3], [0.2, 0, 0.4, 0.2], [0.5, 0.5, 0.5, 0.5]]
-    np.testing.assert_allclose(oracles.iou(a, b), [[1 / 7, 0, 0], [0, 0, 0]])
+    for iou in (oracles.iou, oracles_matching.iou):
+        np.testing.assert_allclose(iou(a, b), [[1 / 7, 0, 0], [0, 0, 0]])
 
 
 def test_encode_by_hand_and_decode_back():
@@ -75,8 +103,8 @@ def test_encode_by_hand_and_decode_back():
     [
         # Both truths claim prior 1: .14/.26 for row 0, .16/.24 for row 1, which has it.
         # Row 0 then has nothing by "best prior", and its next best, prior 0, in the bipartite.
-        (oracles.match_best_prior, [0, 8, 0], [-1, 1, -1]),
-        (oracles.match_bipartite, [7, 8, 0], [0, 1, -1]),
+        (oracles_matching.match_best_prior, [0, 8, 0], [-1, 1, -1]),
+        (oracles_matching.match_bipartite, [7, 8, 0], [0, 1, -1]),
     ],
 )
 def test_match_with_a_stolen_prior(match, labels, truths):
@@ -88,7 +116,9 @@ def test_match_with_a_stolen_prior(match, labels, truths):
         assert found_truths.tolist() == [1 - t if flip and t >= 0 else t for t in truths]
 
 
-@pytest.mark.parametrize("match", [oracles.match_best_prior, oracles.match_bipartite])
+@pytest.mark.parametrize(
+    "match", [oracles_matching.match_best_prior, oracles_matching.match_bipartite]
+)
 def test_match_rules_shared(match):
     def labels(boxes, labels, threshold):
         return match(boxes, labels, PRIORS, threshold)[0].tolist()
@@ -104,6 +134,9 @@ def test_match_rules_shared(match):
     assert match([[0, 0, 0.3, 1]], [4], PRIORS, 0.9)[1].tolist() == [0, -1, -1]
     twins = match([shifted(0.6), shifted(0.6)], [4, 5], PRIORS, 0.5)
     assert [values.tolist() for values in twins] == [[0, 0, 4], [-1, -1, 0]]
+    # Strict: above the threshold, not at it.
+    strict = match([shifted(0)], [4], PRIORS, third, strict=True)
+    assert strict[0].tolist() == [4, 0, 0]
     # Ignored truths claim nothing and only mark priors that are not positive.
     assert labels([shifted(0), shifted(0)], [4, -1], 0.3) == [4, 4, 0]
     assert labels([shifted(0), shifted(0.55)], [4, -1], 0.5) == [4, 0, -1]
@@ -188,3 +221,49 @@ def test_voc_class_ap_by_hand():
     assert oracles.voc_class_ap({"b": truths["b"]}, late, 0.5, False) == pytest.approx(1 / 2)
     assert oracles.voc_class_ap(truths, [], 0.5, True) == 0
     assert math.isnan(oracles.voc_class_ap({"a": [(hard, True)]}, [], 0.5, True))
+
+
+def test_who_gets_a_contested_prior():
+    boxes = [shifted(0.14), shifted(0.12), shifted(0.16)]  # all claim prior 1
+    for contested, winner in (("best", 1), ("first", 0), ("last", 2)):
+        _, truths = oracles_matching.match_best_prior(
+            boxes, [7, 8, 9], PRIORS, 0.9, contested=contested
+        )
+        assert truths.tolist() == [-1, winner, -1]
+
+
+def test_crops_by_hand():
+    half = [0.5] * 4
+    scale, ratio = (0.2, 1.0), (0.5, 2.0)  # a scale of .6, a ratio of (.5 + 2) / 2
+    w, h = 0.6 * 1.25**0.5, 0.6 / 1.25**0.5
+    wanted = [(1 - w) / 2, (1 - h) / 2, (1 + w) / 2, (1 + h) / 2]
+    assert oracles_augment.aspect_patch(half, scale, ratio) == pytest.approx(wanted)
+    assert oracles_augment.sides_patch(half, scale, ratio) == pytest.approx([0.2, 0.2, 0.8, 0.8])
+    assert oracles_augment.sides_patch([1, 0.1, 0, 0], scale, ratio) is None  # 1 by .28
+
+    left, right = [0, 0, 0.5, 1], [0.5, 0, 1, 1]
+    samplers = [[left, right], [right, left]]  # of IoU .9, and of any
+    for k, wanted in enumerate([[0, 0, 1, 1], right, right]):
+        crop = oracles_augment.success_crop(samplers, [right], [0.9], lambda count, k=k: k)
+        assert crop == wanted
+    rounds = [(2, [left, None]), (1, [left, right]), (0, [])]
+    assert oracles_augment.mode_crop(rounds, [right], [0.9], "any") == right
+    assert oracles_augment.mode_crop(rounds, [left, right], [0.9], "any") == left
+    assert oracles_augment.mode_crop([(2, [left]), (0, [])], [left, right], [0.9], "all") == [
+        0, 0, 1, 1,
+    ]  # fmt: skip
+
+    assert oracles_augment.zoomed([[0, 0, 1, 1]], 4, 0, 1).tolist() == [[0, 0.75, 0.25, 1]]
+    seen, kept = oracles_augment.emitted([[0, 0, 0.9, 1], [0.2, 0, 1, 1]], right)
+    assert kept.tolist() == [False, True]
+    np.testing.assert_allclose(seen[1], [0, 0, 1, 1])
+
+
+def test_colors_by_hand():
+    """Contrast 2 clips the red of (100, 60, 20) + 30; saturation 0 then leaves the brightest."""
+    early = oracles_augment.distort([[100, 60, 20]], 30, 2, 0, 0, contrast_first=True)
+    late = oracles_augment.distort([[100, 60, 20]], -60, 2, 0.5, 0, contrast_first=False)
+    np.testing.assert_allclose(early, [[255, 255, 255]])
+    np.testing.assert_allclose(late, [[80, 40, 40]])
+    turned = oracles_augment.distort([[200, 0, 0]], 0, 1, 1, 1 / 3, contrast_first=True)
+    np.testing.assert_allclose(turned, [[0, 200, 0]], atol=1e-9)

@@ -5,6 +5,7 @@ import colorsys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles_augment
 import pytest
 from ml_collections import ConfigDict
 
@@ -183,3 +184,30 @@ def test_normalize_by_hand():
     assert got.dtype == jnp.float32
     half = photometric.normalize(images(2), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), jnp.bfloat16)
     assert half.dtype == jnp.bfloat16 and half.shape == (2, 6, 6, 3)
+
+
+def test_all_of_it_meets_the_oracle_in_caffes_order():
+    """What each image was given is read off probes; the oracle then does the same to colors."""
+    samples, count = range(48), 48
+    colors = jnp.broadcast_to(images(1), (count, 6, 6, 3))
+    full = {"probability": 0.8, "saturation": (0.3, 0.9), "hue": 0.15}
+
+    def seen(operations, pixel, **overrides):
+        probe = jnp.broadcast_to(jnp.asarray(pixel, jnp.float32), (count, 1, 1, 3))
+        config = settings(operations, **(full | overrides))
+        return np.asarray(distort(samples, probe, config), np.float64)[:, 0, 0]
+
+    shift = seen(("brightness",), [100, 100, 100])[:, 0] - 100
+    factor = seen(("contrast",), [100, 100, 100])[:, 0] / 100
+    gray = 1 - seen(("saturation",), [200, 100, 100])[:, 1] / 200
+    turn = [colorsys.rgb_to_hsv(*row)[0] - 0.5 for row in seen(("hue",), [100, 200, 200])]
+    always = {"probability": 1.0, "contrast": (2.0, 2.0), "saturation": (0.5, 0.5)}
+    first = seen(("contrast", "saturation"), [200, 150, 100], **always)[:, 2] < 250
+    assert 10 < first.sum() < 38
+    out = np.asarray(distort(samples, colors, settings(**full))).reshape(count, -1, 3)
+    for row in samples:
+        wanted = oracles_augment.distort(
+            np.asarray(colors[row]).reshape(-1, 3),
+            shift[row], factor[row], 2 * gray[row], turn[row], first[row],
+        )  # fmt: skip
+        np.testing.assert_allclose(out[row], wanted, atol=0.1)

@@ -1,5 +1,5 @@
 import numpy as np
-import oracles
+import oracles_priors
 import pytest
 
 from configs import (
@@ -70,10 +70,10 @@ def make(module, maps):
 @pytest.mark.parametrize(
     ("module", "maps", "oracle", "count"),
     [
-        (ssd300_vgg16_voc, MAPS_300, oracles.ssd300_voc_priors, 8732),
-        (ssd300_vgg16_coco, MAPS_300, oracles.ssd300_coco_priors, 8732),
-        (ssd512_vgg16_voc, MAPS_512, oracles.ssd512_voc_priors, 24564),
-        (ssd300_mobilenet_v1_coco, MAPS_MOBILENET, oracles.mobilenet_v1_coco_priors, 1917),
+        (ssd300_vgg16_voc, MAPS_300, oracles_priors.ssd300_voc_priors, 8732),
+        (ssd300_vgg16_coco, MAPS_300, oracles_priors.ssd300_coco_priors, 8732),
+        (ssd512_vgg16_voc, MAPS_512, oracles_priors.ssd512_voc_priors, 24564),
+        (ssd300_mobilenet_v1_coco, MAPS_MOBILENET, oracles_priors.mobilenet_v1_coco_priors, 1917),
         (ssdlite320_mobilenet_v3_coco, MAPS_320, ssdlite_priors, 3234),
         (ssd300_resnet34_coco, MAPS_300, nvidia_priors, 8732),
         (ssd300_resnet50_coco, MAPS_300, nvidia_priors, 8732),

@@ -102,7 +102,7 @@ def test_the_loss_is_the_sum_over_images_divided_by_all_positives():
 def test_a_mean_per_image_gives_few_boxes_as_much_weight_as_many():
     _, _, metrics = single(batch(), loss__normalizer="image")
     detector = step.build(micro.get_config(), CLASSES)
-    targets = jax.vmap(partial(step._targets, detector))(batch()["boxes"], batch()["labels"])
+    targets = jax.vmap(partial(step.matched, detector))(batch()["boxes"], batch()["labels"])
     positives = np.maximum(np.asarray(targets.labels > 0).sum(1), 1)
     assert len(set(positives)) > 2
     expected = (np.asarray(metrics["image_loss"]) / positives).mean()

@@ -53,7 +53,11 @@ def training_example(
     """Record number `record`, augmented as sample number `sample`, padded to `pad_to` boxes."""
     rng = np.random.default_rng((config.seed, sample))
     size, fill = config.image_size, _fill(config)
-    example = augment.augment(rng, source[record], config.augment, size, fill)
+    example = source[record]
+    if config.matching.difficult == "drop":
+        kept = ~example["ignore"]
+        example |= {name: example[name][kept] for name in ("boxes", "labels", "ignore")}
+    example = augment.augment(rng, example, config.augment, size, fill)
     if config.matching.difficult == "ignore":
         example["labels"] = np.where(example["ignore"], IGNORED, example["labels"])
     return {
