@@ -166,13 +166,14 @@ def test_the_reduced_classifier_fills_the_backbone():
     tensors = {
         names_of_caffe(name): value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
         for name, value in like.items()
-        if init.group(name) == "backbone"
+        if init.group(name) in ("backbone", "dense layers")
     }
     tensors |= {"fc8/0": np.zeros((1000, 1024, 1, 1)), "fc8/1": np.zeros(1000)}
     weights = caffe.read(tensors, config)
     fitted = init.fit(weights, like, config.data.classes, "backbone")
     assert fitted.report == [
-        "  backbone     loaded, 30 tensors", "  extra layers new", "  heads        new",
+        "  backbone     loaded, 26 tensors", "  dense layers loaded, 4 tensors",
+        "  extra layers new", "  heads        new",
         "  left         fc8/0, fc8/1: ImageNet's classifier",
     ]  # fmt: skip
     with pytest.raises(CheckpointError, match="41 tensors do not fit .*conv10|conv4_3_norm"):

@@ -233,7 +233,7 @@ def test_a_source_that_is_not_there_or_of_no_kind_is_refused(weights, tmp_path):
     ("name", "group"),
     [
         ("heads/classification_0/bias", "heads"),
-        ("backbone/conv5_3/kernel", "backbone"), ("backbone/fc7/bias", "backbone"),
+        ("backbone/conv5_3/kernel", "backbone"), ("backbone/fc7/bias", "dense layers"),
         ("backbone/conv4_3_norm/scale", "extra layers"),
         ("backbone/conv6_1/kernel", "extra layers"), ("backbone/conv10_2/bias", "extra layers"),
         ("backbone/Conv2d_13_pointwise/kernel", "backbone"),
