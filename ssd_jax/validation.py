@@ -43,6 +43,11 @@ def build(
 
 def check_backbone(config: ConfigDict) -> None:
     """Raise ConfigError where a field of the backbone has a value that it cannot work with."""
+    for name, value in config.model.backbone.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        # Newer versions of Flax build a convolution without channels.
+        if any(type(each) in (int, float) and not each > 0 for each in numbers):
+            raise ConfigError(f"config.model.backbone.{name}={value!r} must be above 0")
     try:
         ssd.feature_sizes(config.model, config.image_size)
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
