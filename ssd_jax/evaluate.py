@@ -92,7 +92,6 @@ def open_run(folder: Path, which: str = "best") -> tuple[step.Detector, dict, tu
     run = workdir.load(folder)
     try:
         configs.validate(run.config)
-        validation.check_backbone(run.config)
         detector = step.build(run.config, len(run.classes) + 1)
     except ConfigError as error:
         raise CheckpointError(

@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import math
 import re
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssd_jax import checkpoint, evaluate, logs, step, workdir
+from ssd_jax import checkpoint, evaluate, logs, optim, step, workdir
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.importers import files
 from ssd_jax.importers.imported import Imported
@@ -149,7 +148,7 @@ def filled(detector: step.Detector, state: step.State, tensors: Tensors) -> step
     """`state` with these tensors, and an optimizer that has made no step."""
 
     def take(path, leaf):
-        return jnp.asarray(tensors[_name(path)], leaf.dtype)
+        return jnp.asarray(tensors[optim.path_name(path)], leaf.dtype)
 
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     variables = {kind: jax.tree.map_with_path(take, tree) for kind, tree in variables.items()}
@@ -171,10 +170,9 @@ def group(name: str) -> str:
 
 def flat(tree: dict) -> Tensors:
     """A nested dict of arrays by path: "backbone/conv1_1/kernel"."""
-    return {_name(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
-
-
-_name = partial(jax.tree_util.keystr, simple=True, separator="/")
+    return {
+        optim.path_name(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
 def _fitted(source, weights, state, classes, what) -> Fitted:

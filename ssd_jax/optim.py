@@ -6,6 +6,7 @@ shell patterns, in which `*` stands for slashes too.
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import jax
@@ -93,17 +94,22 @@ def _clipped(most: float) -> optax.GradientTransformation:
     return optax.stateless(clip)
 
 
+def names(params: dict) -> dict:
+    """The name of each parameter, in the shape of the tree."""
+    return jax.tree.map_with_path(lambda path, _: path_name(path), params)
+
+
+path_name = partial(jax.tree_util.keystr, simple=True, separator="/")
+
+
+def fits(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the shell `patterns` fits the name."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def named(params: dict, patterns: Sequence[str]) -> dict:
     """Mask of the parameters whose name one of the shell `patterns` fits."""
-    names = map_names(lambda name: name, params)
-    return jax.tree.map(lambda name: any(fnmatchcase(name, each) for each in patterns), names)
-
-
-def map_names(function, params: dict) -> dict:
-    """`function` of each parameter's name, in the shape of the tree."""
-    return jax.tree.map_with_path(
-        lambda path, _: function("/".join(str(key.key) for key in path)), params
-    )
+    return jax.tree.map(lambda name: fits(name, patterns), names(params))
 
 
 def _scaled_biases(factor: float) -> optax.GradientTransformation:

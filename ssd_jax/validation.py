@@ -4,14 +4,12 @@ The config itself has passed `config.validate` by then.
 """
 
 import difflib
-from fnmatch import fnmatchcase
 
 import jax
 from ml_collections import ConfigDict
 
 from ssd_jax import optim, parallel, step
 from ssd_jax.errors import ConfigError
-from ssd_jax.models import ssd
 
 
 def build(
@@ -31,7 +29,6 @@ def build(
     except ConfigError as error:
         problems.append(str(error))
     try:
-        check_backbone(config)
         detector = step.build(config, len(train_classes) + 1, axis_name)
         problems += _pattern_problems(config.optim, parameter_names(detector))
     except ConfigError as error:
@@ -39,22 +36,6 @@ def build(
     if problems:
         raise ConfigError("\n".join(problems))
     return detector
-
-
-def check_backbone(config: ConfigDict) -> None:
-    """Raise ConfigError where a field of the backbone has a value that it cannot work with."""
-    for name, value in config.model.backbone.items():
-        numbers = value if isinstance(value, tuple) else (value,)
-        # Newer versions of Flax build a convolution without channels.
-        if any(type(each) in (int, float) and not each > 0 for each in numbers):
-            raise ConfigError(f"config.model.backbone.{name}={value!r} must be above 0")
-    try:
-        ssd.feature_sizes(config.model, config.image_size)
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-        raise ConfigError(
-            f"config.model.backbone={config.model.backbone.to_dict()} cannot be built; mend a "
-            f"value: {type(error).__name__}: {error}".splitlines()[0]
-        ) from error
 
 
 def class_problems(
@@ -88,7 +69,7 @@ def class_problems(
 def parameter_names(detector: step.Detector) -> list[str]:
     """The name of each parameter, as `backbone/conv1_1/kernel`, without computing any."""
     params = step.abstract_state(detector).params
-    return jax.tree.leaves(optim.map_names(lambda name: name, params))
+    return jax.tree.leaves(optim.names(params))
 
 
 def _pattern_problems(config: ConfigDict, names: list[str]) -> list[str]:
@@ -96,13 +77,13 @@ def _pattern_problems(config: ConfigDict, names: list[str]) -> list[str]:
     problems = []
     for field in ("decayed", "frozen"):
         for pattern in config[field]:
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not any(optim.fits(name, (pattern,)) for name in names):
                 (nearest,) = difflib.get_close_matches(pattern, names, n=1, cutoff=0)
                 problems.append(
                     f"config.optim.{field} has {pattern!r}, which no parameter matches: names are "
                     f"as {nearest}, and * is any part"
                 )
-    if all(any(fnmatchcase(name, pattern) for pattern in config.frozen) for name in names):
+    if all(optim.fits(name, config.frozen) for name in names):
         problems.append(
             f"config.optim.frozen={config.frozen} leaves no parameter to train: take some away"
         )

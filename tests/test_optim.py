@@ -80,7 +80,7 @@ def first_updates(gradient=0.0, **changes):
     transform = optim.make(config(learning_rate=1.0, warmup_steps=0, **changes), 10)
     gradients = jax.tree.map(lambda leaf: jnp.full_like(leaf, gradient), PARAMS)
     updates, _ = transform.update(gradients, transform.init(PARAMS), PARAMS)
-    names = jax.tree.leaves(optim.map_names(str, PARAMS))
+    names = jax.tree.leaves(optim.names(PARAMS))
     return {name: float(leaf[0]) for name, leaf in zip(names, jax.tree.leaves(updates))}
 
 

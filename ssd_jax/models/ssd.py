@@ -5,7 +5,6 @@ import functools
 import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from fnmatch import fnmatchcase
 
 import flax.linen as nn
 import jax
@@ -14,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 from ml_collections import ConfigDict
 
-from ssd_jax import models
+from ssd_jax import models, optim
 from ssd_jax.errors import ConfigError
 from ssd_jax.models.heads import STYLES, Heads
 
@@ -90,7 +89,7 @@ def frozen_norms(patterns: Sequence[str]) -> AbstractContextManager:
     def interceptor(function, arguments, options, context):
         name = "/".join((*context.module.path, "scale"))
         is_norm = isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__"
-        if is_norm and any(fnmatchcase(name, pattern) for pattern in patterns):
+        if is_norm and optim.fits(name, patterns):
             options = options | {"use_running_average": True}
         return function(*arguments, **options)
 
@@ -101,11 +100,18 @@ def feature_sizes(model: ConfigDict, image_size: tuple[int, int]) -> tuple[tuple
     """Height and width of each feature map for images of `image_size` (H, W), without computing.
 
     Raises:
-        ConfigError: as `build`, or a feature map that vanishes because the images are too small.
+        ConfigError: as `build`, a value that the backbone cannot work with, or a feature map that
+            vanishes because the images are too small.
     """
-    init = functools.partial(_backbone(model, None).init_with_output, train=False)
     images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
-    maps, _ = jax.eval_shape(init, jax.random.key(0), images)
+    try:
+        init = functools.partial(_backbone(model, None).init_with_output, train=False)
+        maps, _ = jax.eval_shape(init, jax.random.key(0), images)
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        raise ConfigError(
+            f"config.model.backbone={dict(model.backbone)} cannot be built; mend a value: "
+            f"{type(error).__name__}: {error}".splitlines()[0]
+        ) from error
     sizes = tuple((x.shape[1], x.shape[2]) for x in maps)
     if min(min(size) for size in sizes) < 1:
         raise ConfigError(
@@ -133,4 +139,9 @@ def _backbone(model: ConfigDict, axis_name: str | None) -> nn.Module:
             f"model.backbone has {', '.join(unknown)}, which {model.name} does not know: "
             f"its fields are {', '.join(sorted(fields))}"
         )
+    for name, value in model.backbone.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        # Newer versions of Flax build a convolution without channels.
+        if any(type(each) in (int, float) and not each > 0 for each in numbers):
+            raise ConfigError(f"config.model.backbone.{name}={value!r} must be above 0")
     return backbone(**model.backbone, dtype=DTYPES[model.dtype], axis_name=axis_name)
