@@ -1,8 +1,8 @@
 """Sources by name, and several joined into one.
 
 A source is a random-access set of examples (see the contracts); `voc:FOLDER:SPLIT`,
-`coco:IMAGES:ANNOTATIONS.json` and `shapes:SPLIT:COUNT` name one; the reader of a format is the
-module of that name.
+`coco:IMAGES:ANNOTATIONS.json`, `csv:IMAGES:LIST.csv` and `shapes:SPLIT:COUNT` name one; each
+format has a module.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
-from ssd_jax.data import coco, shapes, voc
+from ssd_jax.data import coco, csv_lists, shapes, voc
 from ssd_jax.errors import ConfigError, DataError
 
 
@@ -85,11 +85,13 @@ def _open(spec: str, config: ConfigDict, classes: tuple[str, ...]) -> Source:
         return voc.read(place, argument, classes)
     if kind == "coco" and place:
         return coco.read(place, argument, classes)
+    if kind == "csv" and place:
+        return csv_lists.read(place, argument, classes)
     if kind == "shapes" and place and argument.isdigit():
         return shapes.Shapes(place, int(argument), config.image_size)
     raise ConfigError(
-        f"data set {spec!r}: write voc:FOLDER:SPLIT (as voc:VOCdevkit/VOC2007:trainval) "
-        "coco:IMAGES:ANNOTATIONS.json, or shapes:train:COUNT"
+        f"data set {spec!r}: write voc:FOLDER:SPLIT (as voc:VOCdevkit/VOC2007:trainval), "
+        "coco:IMAGES:ANNOTATIONS.json, csv:IMAGES:LIST.csv, or shapes:train:COUNT"
     )
 
 

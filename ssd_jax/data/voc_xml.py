@@ -2,6 +2,7 @@
 
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -68,13 +69,10 @@ def convert(pixels: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Fitted:
     return fit(corners, (pixels[:, :2] == pixels[:, 2:]).any(axis=-1))
 
 
-def _corners(node: ET.Element, here: str) -> list[float]:
-    """x_min, y_min, x_max, y_max of one object, as written."""
+def corners(texts: Mapping[str, str], here: str) -> list[float]:
+    """x_min, y_min, x_max, y_max as written; `here` says where in errors."""
     values = []
-    for key in ("xmin", "ymin", "xmax", "ymax"):
-        text = node.findtext(f"bndbox/{key}")
-        if text is None:
-            raise DataError(f"{here} has no bndbox/{key}")
+    for key, text in texts.items():
         try:
             value = float(text)
         except ValueError:
@@ -85,6 +83,14 @@ def _corners(node: ET.Element, here: str) -> list[float]:
     if values[0] > values[2] or values[1] > values[3]:
         raise DataError(f"{here}: reversed corners (xmin, ymin, xmax, ymax) = {tuple(values)}")
     return values
+
+
+def _corners(node: ET.Element, here: str) -> list[float]:
+    texts = {key: node.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")}
+    for key, text in texts.items():
+        if text is None:
+            raise DataError(f"{here} has no bndbox/{key}")
+    return corners(texts, here)
 
 
 def _flag(node: ET.Element, key: str, here: str) -> bool:

@@ -1,0 +1,103 @@
+"""A CSV list of boxes and its folder of images as a source, checked before the first step.
+
+A row is a box: `filename,width,height,class,xmin,ymin,xmax,ymax`, corners in pixels as in PASCAL
+VOC, 1-based and inclusive. Columns may come in any order, and width and height may be absent.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssd_jax import decode
+from ssd_jax.data.records import Record, Records, checked_classes, gather
+from ssd_jax.data.voc_xml import convert, corners
+from ssd_jax.errors import DataError
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_NEEDED = ("filename", "class", *_CORNERS)
+
+
+class _Row(NamedTuple):
+    name: str  # of the image
+    label: str  # "" for an image without boxes
+    corners: list[float]
+    size: tuple[int, int] | None  # (H, W), None where the row does not say
+
+
+def read(
+    images: str | os.PathLike, lists: str | os.PathLike, classes: Sequence[str] = ()
+) -> Records:
+    """Images of folder `images` with the boxes of the CSV file `lists`.
+
+    An image follows its first row's place. A row whose class and corners are empty is an image
+    without boxes. Labels follow the sorted names, or the order of `classes`. What is dropped and
+    clipped is that of `voc.read`. Raises DataError naming the file and the line.
+    """
+    path = Path(lists)
+    grouped: dict[str, list[_Row]] = {}
+    seen: dict[str, object] = {}
+    for row in _rows(path):
+        grouped.setdefault(row.name, [])
+        if row.label:
+            grouped[row.name].append(row)
+            seen.setdefault(row.label, path)
+    if not grouped:
+        raise DataError(f"{path}: no rows below the header")
+    if not classes and not seen:
+        raise DataError(f"{path}: no box in any row, so no classes; name them")
+    classes = checked_classes(classes, seen, sorted(seen))
+    index = {name: i + 1 for i, name in enumerate(classes)}
+    records = gather(
+        lambda item: _record(Path(images) / item[0], item[1], index), list(grouped.items())
+    )
+    return Records(path.stem, "", classes, records)
+
+
+def _record(path: Path, rows: list[_Row], index: dict[str, int]) -> Record:
+    size = decode.size(path)
+    converted = convert(np.array([row.corners for row in rows]).reshape(-1, 4), size)
+    notes = dict(converted.notes)
+    if any(row.size not in (None, size) for row in rows):
+        notes["wrong sizes in the list, the image's taken"] = 1
+    labels = np.array([index[row.label] for row in rows], np.int32)[converted.kept]
+    return Record(path, size, converted.boxes, labels, np.zeros(len(labels), bool), notes)
+
+
+def _rows(path: Path) -> list[_Row]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path}: its header has no {', '.join(missing)}: not a list of boxes")
+        return [_row(row, f"{path}, line {reader.line_num}") for row in reader]
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the list ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file ({error})") from error
+
+
+def _row(row: dict, where: str) -> _Row:
+    if None in row or None in row.values():
+        raise DataError(f"{where}: not as many cells as the header has")
+    name, label = row["filename"].strip(), row["class"].strip()
+    if not name:
+        raise DataError(f"{where}: no filename")
+    texts = {key: row[key].strip() for key in _CORNERS}
+    if not label and not any(texts.values()):
+        return _Row(name, "", [], None)
+    if not label:
+        raise DataError(f"{where}: a box without class")
+    return _Row(name, label, corners(texts, where), _size(row))
+
+
+def _size(row: dict) -> tuple[int, int] | None:
+    try:
+        return int(row["height"]), int(row["width"])
+    except (KeyError, ValueError):
+        return None
