@@ -55,7 +55,10 @@ class Joined:
         return part.name(inner)
 
     def summary(self) -> str:
-        return "\n".join(part.summary() for part in self._parts)
+        lines = [part.summary() for part in self._parts]
+        if any(getattr(part, "original", None) for part in self._parts):
+            lines.append("joined: COCO scores come from boxes as read, not from annotation files")
+        return "\n".join(lines)
 
     def _locate(self, index: int) -> tuple[Source, int]:
         part = bisect_right(self._ends, index)
