@@ -32,15 +32,13 @@ def caffe(config: ConfigDict) -> None:
     Not reproduced: one of five interpolations at random (here bilinear); colors are distorted
     before the mean color fills the canvas, and held to whole numbers (here after, in float32);
     8-bit hue, which cannot turn below red; compression as JPEG after distortion, zoom-out and
-    crop; crowds of COCO still steer the crop there; the loss is divided by the positives of a GPU.
+    crop; crowds of COCO are background there; the loss is divided by the positives of a GPU.
     """
     _crop(config, trials=50, selection="success", shape="aspect", accept="any")
     config.augment.geometric = ("zoom_out", "iou_crop", "flip")
     _colors(config, ("brightness", "contrast", "saturation", "hue"), hue=36 / 360)
     config.priors.update({"extra_square": "second", "truncate": True, "clip": "none"})
     _match(config, "bipartite", negative_threshold=0.5)
-    on_coco = any(spec.startswith("coco:") for spec in config.data.train)
-    config.matching.difficult = "drop" if on_coco else "train"
     _loss(config, "softmax", "batch")
     _optimize(config, rate=1e-3, decay=5e-4, decayed=("*/kernel", _L2NORM), warmup=0)
     config.optim.bias_rate = 2.0
@@ -72,7 +70,7 @@ def tensorflow(config: ConfigDict) -> None:
     Not reproduced: suppression of overlapping priors at IoU .99 before mining, of at most 3000,
     positives too; crops by the covered part of an object, which keep objects by that part too
     (here IoU and the center), and each sampler leaves 15 images in 100 whole. Difficult truths
-    and crowds are treated as the config says: there the records decide.
+    and difficult truths are treated as the config says: there the records decide.
     """
     _crop(config, trials=50, selection="mode", shape="aspect", accept="any")
     config.augment.iou_crop.scale = (0.1**0.5, 1.0)  # an area of a tenth at least

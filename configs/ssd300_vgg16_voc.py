@@ -91,7 +91,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.matching.strict = False  # whether an IoU must be above the threshold
     # A prior whose best IoU lies between this and the threshold is not mined; 1 leaves none out.
     config.matching.negative_threshold = 1.0
-    config.matching.difficult = "train"  # difficult truths: train on them, ignore, or drop
+    config.matching.difficult = "train"  # on difficult truths, or ignore, drop; never on crowds
     config.matching.variances = (0.1, 0.1, 0.2, 0.2)
 
     config.loss = ConfigDict()

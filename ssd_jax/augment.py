@@ -238,6 +238,7 @@ def augment(
             raise ConfigError(f"augment.geometric: no operation {name!r}; known are {known}")
         view = OPERATIONS[name](rng, view, example["boxes"], **config[name])
     boxes, kept = boxes_in_view(view, example["boxes"])
+    kept |= (example["labels"] < 0) & (box_math.area(boxes) > 0)  # all that is seen of a crowd
     return example | {
         "image": warp(example["image"], view, size, fill),
         "boxes": boxes[kept],

@@ -39,7 +39,7 @@ class Evaluator:
             if len(pictures) < _PICTURES:
                 pictures.append(self._picture(image, detection))
         scores = dict(voc.evaluate(truths, found, self._source.classes))
-        scores |= coco.evaluate(truths, found, self._source.classes)
+        scores |= coco_scores(self._source, truths, found)
         return scores, draw.grid(pictures, _COLUMNS)
 
     def _detect(self, variables: dict) -> Iterator[tuple[dict, dict, np.ndarray]]:
@@ -56,6 +56,17 @@ class Evaluator:
             image, detection["boxes"][sure], detection["labels"][sure], self._source.classes,
             scores=detection["scores"][sure],
         )  # fmt: skip
+
+
+def coco_scores(
+    source: Source, truths: list[dict], found: list[dict]
+) -> Iterator[tuple[str, float]]:
+    """The twelve COCO numbers: by the original annotation file where `source` has one."""
+    if getattr(source, "original", None) is None:
+        return coco.evaluate(truths, found, source.classes)
+    content, image_ids, category_ids = source.original()
+    sizes = [truth["size"] for truth in truths]
+    return coco.evaluate_results(content, coco.to_results(found, image_ids, category_ids, sizes))
 
 
 def detections(

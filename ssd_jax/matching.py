@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from ssd_jax import boxes as box_ops
 
 IGNORED = -1
+CROWD = -2
 _MIN_OVERLAP = 1e-6  # Caffe ignores smaller overlaps, so that a far truth claims nothing.
 
 
@@ -38,11 +39,12 @@ def match(
     """Targets of one image (paper section 2.2, "Matching strategy").
 
     `boxes` [M, 4] are padded truths with `labels` [M]: 0 = padding, -1 = ignored (a prior that
-    overlaps it by the threshold and is not positive is left out of the loss). Left out too is a
-    prior below the threshold that overlaps a truth by `negative_threshold` (Caffe's neg_overlap)
-    or more. `strict` asks for more than the threshold (MLPerf), else it is enough to reach it.
-    The result does not depend on the padding nor, unless `contested` is "first" or "last" (see
-    `_claim_best_prior`), on the order of truths, exact ties of IoU excepted.
+    overlaps it by the threshold and is not positive is left out of the loss), -2 = crowd (the same,
+    by the share of the prior that lies in it, as COCO's evaluation measures a detection there).
+    Left out too is a prior below the threshold that overlaps a truth by `negative_threshold`
+    (Caffe's neg_overlap) or more. `strict` asks for more than the threshold (MLPerf), else it is
+    enough to reach it. The result does not depend on the padding nor, unless `contested` is "first"
+    or "last" (see `_claim_best_prior`), on the order of truths, exact ties of IoU excepted.
     """
     reaches = jnp.greater if strict else jnp.greater_equal
     overlap = box_ops.iou(boxes, priors)  # [M, A]
@@ -54,7 +56,9 @@ def match(
     best_truth, best_overlap = truth.argmax(0), truth.max(0)  # [A]
     chosen = jnp.where(claimant >= 0, claimant, best_truth)
     positive = (claimant >= 0) | reaches(best_overlap, threshold)
-    unclear = jnp.where((labels == IGNORED)[:, None], overlap, -1.0).max(0)
+    covered = box_ops.intersection(boxes, priors) / box_ops.area(priors)[None, :]  # [M, A]
+    unclear = jnp.where((labels == CROWD)[:, None], covered, overlap)
+    unclear = jnp.where((labels < 0)[:, None], unclear, -1.0).max(0)
     ignored = reaches(unclear, threshold) | (best_overlap >= negative_threshold)
     return Targets(
         labels=jnp.where(positive, labels[chosen], jnp.where(ignored, IGNORED, 0)),

@@ -363,3 +363,21 @@ def test_a_photograph_keeps_its_cells_under_their_boxes(real_data):
         there = point * (image.shape[1], image.shape[0]) - 0.5
         (column, line), (x, y) = at.round().astype(int), there.round().astype(int)
         assert np.abs(shown[line, column] - image[y, x]).max() <= 6
+
+
+def test_what_a_crop_shows_of_a_crowd_stays():
+    """A truth goes with its center; a crowd must silence priors wherever it is seen."""
+    boxes = np.float32([[0.3, 0.3, 1.0, 1.0]] * 2 + [[0.8, 0.8, 1.0, 1.0]])
+    example = {
+        "image": np.zeros((20, 20, 3), np.uint8),
+        "boxes": boxes,
+        "labels": np.int32([1, -2, -2]),
+        "ignore": np.array([False, True, True]),
+    }
+    corner = augment.crop(augment.WHOLE, np.array([0.0, 0.0, 0.5, 0.5]))
+    config = ConfigDict({"geometric": ("fixed",), "fixed": {}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(augment.OPERATIONS, "fixed", lambda *_: corner)
+        seen = augment.augment(np.random.default_rng(0), example, config, (20, 20), (0.0,) * 3)
+    np.testing.assert_allclose(seen["boxes"], [[0.6, 0.6, 1, 1]], atol=1e-6)
+    np.testing.assert_array_equal(seen["labels"], [-2])

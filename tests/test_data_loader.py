@@ -136,6 +136,18 @@ def test_difficult_truths_are_trained_on_ignored_or_dropped(difficult, expected)
     assert not batch["labels"][:, 2:].any()
 
 
+@pytest.mark.parametrize("difficult", ["train", "ignore", "drop"])
+def test_crowds_are_never_trained_on_and_never_background(difficult):
+    class Marked(Crowd):
+        def __getitem__(self, index):
+            return super().__getitem__(index) | {"crowds": True}
+
+    config = micro.get_config(augment__geometric=(), matching__difficult=difficult)
+    (batch,) = loader.training_batches(Marked(), config, 0, 1)
+    np.testing.assert_array_equal(batch["labels"][:, :2], [[1, -2]] * 4)
+    np.testing.assert_array_equal(batch["boxes"][0, :2], Marked()[0]["boxes"])
+
+
 @pytest.mark.parametrize("rows", [1, 2, 4, 7])
 def test_evaluation_sees_every_image_once_in_order(rows):
     batches = list(loader.evaluation_batches(source(), CONFIG, rows))

@@ -31,6 +31,17 @@ def test_joined_sets_must_agree_about_classes(monkeypatch):
         sources.make(("x", "y"), CONFIG)
 
 
+def test_joined_sets_say_that_they_have_no_annotation_file(monkeypatch):
+    def summary(original):
+        parts = [Crowd(), Crowd()]
+        parts[1].original = original
+        monkeypatch.setattr(sources, "_open", lambda *_: parts.pop(0))
+        return sources.make(("x", "y"), CONFIG).summary()
+
+    assert "COCO scores come from boxes" in summary(lambda: None)
+    assert summary(None) == "crowds\ncrowds"
+
+
 @pytest.mark.parametrize("spec", ["shapes", "shapes:train", "shapes:train:many", "voc", "nope:a:b"])
 def test_a_spec_that_names_nothing_is_refused_with_an_example(spec):
     with pytest.raises(ConfigError, match="voc:FOLDER:SPLIT"):

@@ -149,6 +149,46 @@ def test_an_ignored_truth_claims_nothing_and_silences_its_priors():
     np.testing.assert_array_equal(targets.labels, [-1, 2, 0])
 
 
+def test_a_crowd_claims_nothing_and_silences_what_lies_in_it():
+    """By the share of the prior, however small its IoU; a truth inside keeps its priors."""
+    crowd, person = [0, 0, 0.8, 0.8], [0.5, 0.5, 0.7, 0.7]
+    priors = np.float32(
+        [
+            [0.1, 0.1, 0.2, 0.2],  # inside
+            [0.75, 0.1, 0.85, 0.2],  # half inside
+            [0.76, 0.1, 0.86, 0.2],  # less
+            person,
+            [0, 0, 0.8, 0.8],  # the crowd's own
+            [0.85, 0.85, 0.95, 0.95],  # elsewhere
+        ]
+    )
+    truths = np.float32([crowd, person])
+    labels = match(truths, jnp.int32([matching.CROWD, 3]), priors, threshold=0.49).labels
+    np.testing.assert_array_equal(labels, [-1, -1, 0, 3, -1, 0])
+    labels = match(truths, jnp.int32([matching.IGNORED, 3]), priors).labels
+    np.testing.assert_array_equal(labels, [0, 0, 0, 3, -1, 0])
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+def test_priors_of_crowds_equal_the_oracle(matcher):
+    """Shared area over the prior's, in float64, beside the oracle of everything else."""
+    silenced = kept = 0
+    for seed in range(5):
+        boxes, labels, priors = scene(seed, padding=2)
+        labels[:2] = matching.CROWD
+        found = np.asarray(match(boxes, labels, priors, matcher=matcher).labels)
+        others, _ = MATCHERS[matcher](boxes, np.where(labels < 0, 0, labels), priors, 0.5)
+        low = np.maximum(boxes[:2, None, :2], priors[None, :, :2]).astype(float)
+        high = np.minimum(boxes[:2, None, 2:], priors[None, :, 2:])
+        shared = np.maximum(high - low, 0).prod(-1)
+        share = (shared / (priors[:, 2:] - priors[:, :2]).astype(float).prod(-1)).max(0)
+        assert np.abs(share - 0.5).min() > 1e-6
+        inside = others[share > 0.5]
+        silenced, kept = silenced + (inside == 0).sum(), kept + (inside > 0).sum()
+        np.testing.assert_array_equal(found, np.where((others == 0) & (share > 0.5), -1, others))
+    assert silenced > 20 and kept > 2
+
+
 def test_threshold_is_inclusive():
     priors = np.float32([[0, 0, 1, 0.5], [0, 0, 1, 1]])
     truth = np.float32([[0, 0, 1, 1]])

@@ -102,11 +102,6 @@ def test_a_preset_changes_rules_only_and_is_valid(module, name):
     assert {line.partition(":")[0].removeprefix("config.") for line in changed} <= set_here
 
 
-def test_crowds_of_coco_are_dropped_where_caffe_drops_them():
-    assert ssd300_vgg16_coco.get_config("caffe").matching.difficult == "drop"
-    assert ssd300_vgg16_coco.get_config("tensorflow").matching.difficult == "ignore"
-
-
 def test_without_a_name_nothing_changes():
     config = ssd300_vgg16_voc.get_config()
     before = config.to_dict()

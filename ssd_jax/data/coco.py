@@ -1,4 +1,8 @@
-"""A COCO annotation file and its folder of images as a source, checked before the first step."""
+"""A COCO annotation file and its folder of images as a source, checked before the first step.
+
+What is dropped or clipped for training is still there when COCO scores are computed: these come
+from the file itself, with its ids, areas and crowds.
+"""
 
 import json
 import math
@@ -47,7 +51,25 @@ def read(
     records = gather(
         lambda pair: _record(*pair, str(path), label_of), list(zip(files, rows.values()))
     )
-    return Records(path.stem, "", classes, records)
+    image_ids = [image["id"] for image in content["images"]]
+    return Records(
+        path.stem, "", classes, records, crowds=True,
+        original=lambda: original(path, image_ids, classes),
+    )  # fmt: skip
+
+
+def original(path: Path, image_ids: list, classes: Sequence[str]) -> tuple[dict, list, list]:
+    """Content of the file, the image ids as they are given, and the category id of each class.
+
+    A class that the file does not have gets an id, and has no truth.
+    """
+    content = _load(path)
+    ids = {category["name"]: category["id"] for category in content["categories"]}
+    for name in classes:
+        if name not in ids:
+            ids[name] = max(ids.values()) + 1
+            content["categories"].append({"id": ids[name], "name": name})
+    return content, image_ids, [ids[name] for name in classes]
 
 
 def _load(path: Path) -> dict:
@@ -84,6 +106,8 @@ def _check(row: dict, where: str, label_of: dict[int, int]) -> None:
     numbers = isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))
     if not numbers or box[2] < 0 or box[3] < 0:
         raise DataError(f"{where}: bbox {box} is not [x, y, width, height]")
+    if not _is_finite(row.get("area", 0)):
+        raise DataError(f"{where}: area {row['area']} is not a number")
 
 
 def _is_finite(value: object) -> bool:

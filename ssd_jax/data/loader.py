@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax import augment
 from ssd_jax.data.sources import Source
-from ssd_jax.matching import IGNORED
+from ssd_jax.matching import CROWD, IGNORED
 
 _THREADS = min(os.cpu_count() or 1, 32)
 _PADDING_MULTIPLE = 8  # Sets whose largest images differ a little share a compiled step.
@@ -50,16 +50,23 @@ def training_batches(
 def training_example(
     source: Source, config: ConfigDict, record: int, sample: int, pad_to: int
 ) -> dict:
-    """Record number `record`, augmented as sample number `sample`, padded to `pad_to` boxes."""
+    """Record number `record`, augmented as sample number `sample`, padded to `pad_to` boxes.
+
+    Crowds are CROWD whatever `matching.difficult` says of difficult truths.
+    """
     rng = np.random.default_rng((config.seed, sample))
     size, fill = config.image_size, _fill(config)
     example = source[record]
-    if config.matching.difficult == "drop":
+    difficult = config.matching.difficult
+    if example.get("crowds", False):
+        example["labels"] = np.where(example["ignore"], CROWD, example["labels"])
+    elif difficult == "drop":
         kept = ~example["ignore"]
         example |= {name: example[name][kept] for name in ("boxes", "labels", "ignore")}
     example = augment.augment(rng, example, config.augment, size, fill)
-    if config.matching.difficult == "ignore":
-        example["labels"] = np.where(example["ignore"], IGNORED, example["labels"])
+    if difficult == "ignore":
+        unclear = example["ignore"] & (example["labels"] > 0)
+        example["labels"] = np.where(unclear, IGNORED, example["labels"])
     return {
         "image": example["image"],
         "boxes": _padded(example["boxes"], pad_to),

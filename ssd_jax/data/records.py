@@ -32,7 +32,10 @@ class Record(NamedTuple):
 class Records:
     """A source over image files: `title` and `split` name it, label i + 1 is classes[i].
 
-    `note` is what the reader has to say beside what the records' own notes count.
+    `note` is what the reader has to say beside what the records' own notes count. `crowds` says
+    that `ignore` marks crowds, not difficult objects. `original` reads the content of the COCO file
+    that the records are from, the image ids in their order, and the category ids in that of the
+    classes: COCO scores are computed with these.
     The fingerprint changes with the classes, the files' names, their sizes and all boxes.
     """
 
@@ -43,10 +46,13 @@ class Records:
         classes: tuple[str, ...],
         records: list[Record],
         note: str = "",
+        crowds: bool = False,
+        original: Callable[[], tuple[dict, list, list]] | None = None,
     ):
         if not records:
             raise DataError(f"{title} {split}: no images")
         self.classes, self._records, self._note = classes, records, note
+        self._crowds, self.original = crowds, original
         self._title = f"{title} {split or 'all'}"
         self.max_boxes = max(len(record.labels) for record in records)
         digest = hashlib.sha256(repr(classes).encode())
@@ -60,7 +66,7 @@ class Records:
         return len(self._records)
 
     def __getitem__(self, i: int) -> dict:
-        """Example `i`: image, boxes, labels, ignore, image_id, size."""
+        """Example `i`: image, boxes, labels, ignore, crowds, image_id, size."""
         if not 0 <= i < len(self):
             raise IndexError(i)
         record = self._records[i]
@@ -72,6 +78,7 @@ class Records:
             "boxes": record.boxes.copy(),
             "labels": record.labels.copy(),
             "ignore": record.ignore.copy(),
+            "crowds": self._crowds,
             "image_id": int(i),
             "size": record.size,
         }
@@ -83,13 +90,14 @@ class Records:
     def summary(self) -> str:
         """Images, boxes and classes in one line, and in a second what was corrected."""
         labels = np.concatenate([record.labels for record in self._records])
-        difficult = sum(int(record.ignore.sum()) for record in self._records)
+        ignored = sum(int(record.ignore.sum()) for record in self._records)
+        kind = "crowds" if self._crowds else "difficult"
         empty = sum(not len(record.labels) for record in self._records)
         counts = np.bincount(labels, minlength=len(self.classes) + 1)[1:]
         per_class = ", ".join(f"{name} {n}" for name, n in zip(self.classes, counts))
         first = (
             f"{self._title}: {len(self)} images, {len(labels)} boxes "
-            f"({difficult} difficult), {empty} images without boxes; {per_class}"
+            f"({ignored} {kind}), {empty} images without boxes; {per_class}"
         )
         totals, files = Counter(), {}
         for record in self._records:

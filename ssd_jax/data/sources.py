@@ -1,8 +1,8 @@
 """Sources by name, and several joined into one.
 
 A source is a random-access set of examples (see the contracts); `voc:FOLDER:SPLIT`,
-`coco:IMAGES:ANNOTATIONS.json`, `csv:IMAGES:LIST.csv` and `shapes:SPLIT:COUNT` name one; each
-format has a module.
+`coco:IMAGES:ANNOTATIONS.json`, `csv:IMAGES:LIST.csv`, `yolo:DATA.yaml:SPLIT` and
+`shapes:SPLIT:COUNT` name one; each format has a module.
 """
 
 import hashlib
@@ -13,8 +13,10 @@ from typing import Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
-from ssd_jax.data import coco, csv_lists, shapes, voc
+from ssd_jax.data import coco, csv_lists, shapes, voc, yolo
 from ssd_jax.errors import ConfigError, DataError
+
+_READERS = {"voc": voc.read, "coco": coco.read, "csv": csv_lists.read, "yolo": yolo.read}
 
 
 @runtime_checkable
@@ -53,7 +55,10 @@ class Joined:
         return part.name(inner)
 
     def summary(self) -> str:
-        return "\n".join(part.summary() for part in self._parts)
+        lines = [part.summary() for part in self._parts]
+        if any(getattr(part, "original", None) for part in self._parts):
+            lines.append("joined: COCO scores come from boxes as read, not from annotation files")
+        return "\n".join(lines)
 
     def _locate(self, index: int) -> tuple[Source, int]:
         part = bisect_right(self._ends, index)
@@ -81,17 +86,14 @@ def make(specs: Sequence[str], config: ConfigDict, classes: tuple[str, ...] = ()
 def _open(spec: str, config: ConfigDict, classes: tuple[str, ...]) -> Source:
     kind, _, rest = spec.partition(":")
     place, _, argument = rest.rpartition(":")
-    if kind == "voc" and place:
-        return voc.read(place, argument, classes)
-    if kind == "coco" and place:
-        return coco.read(place, argument, classes)
-    if kind == "csv" and place:
-        return csv_lists.read(place, argument, classes)
+    if kind in _READERS and place:
+        return _READERS[kind](place, argument, classes)
     if kind == "shapes" and place and argument.isdigit():
         return shapes.Shapes(place, int(argument), config.image_size)
     raise ConfigError(
         f"data set {spec!r}: write voc:FOLDER:SPLIT (as voc:VOCdevkit/VOC2007:trainval), "
-        "coco:IMAGES:ANNOTATIONS.json, csv:IMAGES:LIST.csv, or shapes:train:COUNT"
+        "coco:IMAGES:ANNOTATIONS.json, csv:IMAGES:LIST.csv, yolo:DATA.yaml:SPLIT, "
+        "yolo:FOLDER:CLASSES.txt, or shapes:train:COUNT"
     )
 
 
