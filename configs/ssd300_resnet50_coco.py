@@ -21,6 +21,5 @@ def get_config() -> ConfigDict:
     config.model.backbone = ConfigDict({"depth": 50})
     config.model.mean = (123.675, 116.28, 103.53)
     config.model.std = (58.395, 57.12, 57.375)
-    config.matching.difficult = "ignore"  # crowds; there they are dropped
     config.steps = 238_000
     return config
