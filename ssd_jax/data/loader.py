@@ -51,22 +51,32 @@ def training_example(
     source: Source, config: ConfigDict, record: int, sample: int, pad_to: int
 ) -> dict:
     """Record number `record`, augmented as sample number `sample`, padded to `pad_to` boxes."""
-    rng = np.random.default_rng((config.seed, sample))
-    size, fill = config.image_size, _fill(config)
     example = source[record]
-    if config.matching.difficult == "drop":
-        kept = ~example["ignore"]
-        example |= {name: example[name][kept] for name in ("boxes", "labels", "ignore")}
-    example = augment.augment(rng, example, config.augment, size, fill)
-    if config.matching.difficult == "ignore":
-        example["labels"] = np.where(example["ignore"], IGNORED, example["labels"])
+    view, boxes, labels = training_truths(example, config, sample)
     return {
-        "image": example["image"],
-        "boxes": _padded(example["boxes"], pad_to),
-        "labels": _padded(example["labels"].astype(np.int32), pad_to),
+        "image": augment.warp(example["image"], view, config.image_size, _fill(config)),
+        "boxes": _padded(boxes, pad_to),
+        "labels": _padded(labels.astype(np.int32), pad_to),
         "sample": np.int32(sample),
         "image_id": np.int32(example["image_id"]),
     }
+
+
+def training_truths(
+    truths: dict, config: ConfigDict, sample: int
+) -> tuple[augment.View, np.ndarray, np.ndarray]:
+    """What sample number `sample` shows of an image: the view, boxes [N, 4] and labels [N] in it.
+
+    `truths` are the image's boxes, labels and ignore; pixels are not needed. A label is -1 where
+    the truth is to be ignored.
+    """
+    rng = np.random.default_rng((config.seed, sample))
+    if config.matching.difficult == "drop":
+        kept = ~truths["ignore"]
+        truths = {name: truths[name][kept] for name in ("boxes", "labels", "ignore")}
+    view, seen = augment.choose(rng, truths, config.augment)
+    ignored = seen["ignore"] & (config.matching.difficult == "ignore")
+    return view, seen["boxes"], np.where(ignored, IGNORED, seen["labels"])
 
 
 def evaluation_batches(source: Source, config: ConfigDict, rows: int) -> Iterator[dict]:

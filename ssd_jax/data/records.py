@@ -67,14 +67,12 @@ class Records:
         image = decode.read(record.path)
         if image.shape[:2] != record.size:
             raise DataError(f"{record.path}: the image changed while it was in use; start again")
-        return {
-            "image": image,
-            "boxes": record.boxes.copy(),
-            "labels": record.labels.copy(),
-            "ignore": record.ignore.copy(),
-            "image_id": int(i),
-            "size": record.size,
-        }
+        return self.truths(i) | {"image": image, "image_id": int(i), "size": record.size}
+
+    def truths(self, i: int) -> dict:
+        """Boxes, labels and ignore of example `i`, without its pixels."""
+        record = self._records[i]
+        return {name: getattr(record, name).copy() for name in ("boxes", "labels", "ignore")}
 
     def name(self, i: int) -> str:
         """File name of image `i`, for messages."""
