@@ -4,6 +4,7 @@ Boxes of PASCAL VOC and COCO refer to the pixels as they are stored, so an EXIF 
 here: the pixels come back in the order of the file, whatever a picture viewer would show.
 """
 
+import io
 import os
 from pathlib import Path
 
@@ -47,33 +48,44 @@ def read(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def size(path: str | os.PathLike) -> tuple[int, int]:
-    """(H, W) of an image file as stored, from its header; the end of the file is checked too.
+    """(H, W) of an image file as stored, from its header. Errors: `size_in`."""
+    try:
+        with open(path, "rb") as file:
+            return size_in(file, str(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the image ({error.strerror})") from error
 
-    Raises DataError where the header is not an image's, where the file is truncated (JPEG and
-    PNG), and above Pillow's pixel limit, because a small file can decode to gigabytes. The
-    limit also makes Pillow warn.
+
+def size_in(file: io.BufferedIOBase, where: str) -> tuple[int, int]:
+    """(H, W) of an encoded image as stored, from its header; its end is checked too.
+
+    `where` names it in errors. Raises DataError where the header is not an image's, where the file
+    is truncated (JPEG and PNG), and above Pillow's pixel limit, because a small file can decode to
+    gigabytes. The limit also makes Pillow warn.
     """
     from PIL import Image  # costs a moment that most commands need not spend
 
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
-        with open(path, "rb") as file:
-            width, height = Image.open(file).size
-            file.seek(0)
-            head = file.read(4)
-            file.seek(-min(_TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
-            tail = file.read()
+        width, height = Image.open(file).size
+        file.seek(0)
+        head = file.read(4)
+        file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        tail = file.read()
     except bombs as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{where}: {error}") from error
     except (OSError, ValueError, SyntaxError) as error:
         reason = (
             getattr(error, "strerror", None) or "not an image, a damaged header, or a rare format"
         )
-        raise DataError(f"{path}: cannot read the image ({reason})") from error
+        raise DataError(f"{where}: cannot read the image ({reason})") from error
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-        raise DataError(f"{path}: {width}x{height} pixels, above {Image.MAX_IMAGE_PIXELS}")
+        raise DataError(f"{where}: {width}x{height} pixels, above {Image.MAX_IMAGE_PIXELS}")
     if _is_cut(head, tail):
-        read(path)  # the end may lie before appended data: only the whole file tells
+        file.seek(0)
+        decode(
+            file.read(), where
+        )  # the end may lie before appended data: only the whole file tells
     return height, width
 
 

@@ -58,9 +58,7 @@ class Evaluator:
         )  # fmt: skip
 
 
-def coco_scores(
-    source: Source, truths: list[dict], found: list[dict]
-) -> Iterator[tuple[str, float]]:
+def coco_scores(source: Source, truths: list, found: list) -> Iterator[tuple[str, float]]:
     """The twelve COCO numbers: by the original annotation file where `source` has one."""
     if getattr(source, "original", None) is None:
         return coco.evaluate(truths, found, source.classes)

@@ -29,7 +29,7 @@ ONLY = {
     "matplotlib": set(),
     "yaml": {"data.yolo"},
     "tensorflow": set(),
-    "tensorflow_datasets": set(),
+    "tensorflow_datasets": {"data.tfds"},
     "torch": {"importers.files"},
 }
 DEVICE_WORDS = {"local_devices", "devices", "process_index", "process_count", "device_count",

@@ -21,7 +21,7 @@ _SHOWN = 5  # problems in one message, files behind one count of a summary
 class Record(NamedTuple):
     """One image file and its boxes."""
 
-    path: Path
+    path: Path  # or the name alone, where there is no file of its own
     size: tuple[int, int]  # (H, W)
     boxes: Float[np.ndarray, "N 4"]  # normalized corners
     labels: Int[np.ndarray, " N"]
@@ -35,7 +35,8 @@ class Records:
     `note` is what the reader has to say beside what the records' own notes count. `crowds` says
     that `ignore` marks crowds, not difficult objects. `original` reads the content of the COCO file
     that the records are from, the image ids in their order, and the category ids in that of the
-    classes: COCO scores are computed with these.
+    classes: COCO scores are computed with these. `load` gives the pixels of record i, which are
+    those of its file otherwise.
     The fingerprint changes with the classes, the files' names, their sizes and all boxes.
     """
 
@@ -48,11 +49,13 @@ class Records:
         note: str = "",
         crowds: bool = False,
         original: Callable[[], tuple[dict, list, list]] | None = None,
+        load: Callable[[int], np.ndarray] | None = None,
     ):
         if not records:
             raise DataError(f"{title} {split}: no images")
         self.classes, self._records, self._note = classes, records, note
         self._crowds, self.original = crowds, original
+        self._load = load or (lambda i: decode.read(records[i].path))
         self._title = f"{title} {split or 'all'}"
         self.max_boxes = max(len(record.labels) for record in records)
         digest = hashlib.sha256(repr(classes).encode())
@@ -70,7 +73,7 @@ class Records:
         if not 0 <= i < len(self):
             raise IndexError(i)
         record = self._records[i]
-        image = decode.read(record.path)
+        image = self._load(i)
         if image.shape[:2] != record.size:
             raise DataError(f"{record.path}: the image changed while it was in use; start again")
         return self.truths(i) | {"image": image, "image_id": int(i), "size": record.size}

@@ -1,8 +1,8 @@
 """Sources by name, and several joined into one.
 
 A source is a random-access set of examples (see the contracts); `voc:FOLDER:SPLIT`,
-`coco:IMAGES:ANNOTATIONS.json`, `csv:IMAGES:LIST.csv`, `yolo:DATA.yaml:SPLIT` and
-`shapes:SPLIT:COUNT` name one; each format has a module.
+`coco:IMAGES:ANNOTATIONS.json`, `csv:IMAGES:LIST.csv`, `yolo:DATA.yaml:SPLIT`, `tfds:NAME:SPLIT`
+and `shapes:SPLIT:COUNT` name one; each format has a module.
 """
 
 import hashlib
@@ -13,10 +13,10 @@ from typing import Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
-from ssd_jax.data import coco, csv_lists, shapes, voc, yolo
+from ssd_jax.data import coco, csv_lists, shapes, tfds, voc, yolo
 from ssd_jax.errors import ConfigError, DataError
 
-_READERS = {"voc": voc.read, "coco": coco.read, "csv": csv_lists.read, "yolo": yolo.read}
+_READERS = {"voc": voc, "coco": coco, "csv": csv_lists, "yolo": yolo, "tfds": tfds}
 
 
 @runtime_checkable
@@ -40,7 +40,8 @@ class Joined:
     def __init__(self, parts: Sequence[Source]):
         self.classes = parts[0].classes
         self.max_boxes = max(part.max_boxes for part in parts)
-        self.fingerprint = _digest(part.fingerprint for part in parts)
+        prints = " ".join(part.fingerprint for part in parts)
+        self.fingerprint = hashlib.sha256(prints.encode()).hexdigest()[:16]
         self._parts = parts
         self._ends = list(accumulate(map(len, parts)))
 
@@ -92,15 +93,11 @@ def _open(spec: str, config: ConfigDict, classes: tuple[str, ...]) -> Source:
     kind, _, rest = spec.partition(":")
     place, _, argument = rest.rpartition(":")
     if kind in _READERS and place:
-        return _READERS[kind](place, argument, classes)
+        return _READERS[kind].read(place, argument, classes)
     if kind == "shapes" and place and argument.isdigit():
         return shapes.Shapes(place, int(argument), config.image_size)
     raise ConfigError(
         f"data set {spec!r}: write voc:FOLDER:SPLIT (as voc:VOCdevkit/VOC2007:trainval), "
         "coco:IMAGES:ANNOTATIONS.json, csv:IMAGES:LIST.csv, yolo:DATA.yaml:SPLIT, "
-        "yolo:FOLDER:CLASSES.txt, or shapes:train:COUNT"
+        "yolo:FOLDER:CLASSES.txt, tfds:voc/2007:train+validation, or shapes:train:COUNT"
     )
-
-
-def _digest(parts) -> str:
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
