@@ -62,7 +62,10 @@ def _list(sweep: plan.Sweep, folder: Path) -> list[plan.Run]:
         print(f"{run.id}  {plan.words(run.overrides)}  {state}", file=sys.stderr)
         if found.state != "finished":
             left.append(run)
-    print(f"{len(sweep.runs)} runs, {len(left)} to do", file=sys.stderr)
+    print(
+        f"{len(sweep.runs)} runs, {len(left)} to do; --workdir={folder} --report shows results",
+        file=sys.stderr,
+    )
     return left
 
 
