@@ -192,7 +192,7 @@ class Voc(tfds.core.GeneratorBasedBuilder):
 
 def voc_example(image_id: str, image: bytes, xml: bytes | None) -> dict:
     """One image and its annotation as TFDS stores them."""
-    height, width = decode.size_in(io.BytesIO(image), image_id)
+    height, width = decode.header_in(io.BytesIO(image), image_id).size
     objects = []
     if xml is not None:
         annotation = voc_xml.parse_annotation(xml, f"{image_id}.xml")
@@ -272,7 +272,7 @@ class Coco(tfds.core.GeneratorBasedBuilder):
 
 def coco_example(image: dict, data: bytes, rows: list[dict], names: dict[int, str]) -> dict:
     """One image and its annotations as TFDS stores them."""
-    height, width = decode.size_in(io.BytesIO(data), image["file_name"])
+    height, width = decode.header_in(io.BytesIO(data), image["file_name"]).size
     objects = []
     for row in rows:
         x, y, w, h = row["bbox"]

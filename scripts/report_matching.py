@@ -18,8 +18,7 @@ from ml_collections import ConfigDict
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from configs import ssd300_vgg16_voc, ssd512_vgg16_voc
 from scripts import annotated
-from ssd_jax import cli, matching, priors, startup
-from ssd_jax.models import ssd
+from ssd_jax import cli, matching, startup, step
 
 NETWORKS = {"SSD300": ssd300_vgg16_voc, "SSD512": ssd512_vgg16_voc}
 MATCHERS = ("best_prior", "bipartite")
@@ -29,8 +28,7 @@ _COLORS = ("#d55e00", "#e69f00", "#f0e442", "#56b4e9", "#0072b2")
 
 def prior_boxes(config: ConfigDict) -> np.ndarray:
     """Priors [A, 4] of an experiment."""
-    maps = ssd.feature_sizes(config.model, config.image_size)
-    return priors.make(config.priors, config.image_size, maps).boxes
+    return step.build(config, 2).priors.boxes
 
 
 def matcher_of(boxes: np.ndarray, matcher: str) -> annotated.Match:

@@ -1,12 +1,14 @@
 """Bytes of an image file -> pixels: the only decoder of the package.
 
-Boxes of PASCAL VOC and COCO refer to the pixels as they are stored, so an EXIF rotation is ignored
-here: the pixels come back in the order of the file, whatever a picture viewer would show.
+Boxes of PASCAL VOC and COCO refer to the pixels as they are stored, so unless a reader asks for the
+upright picture an EXIF rotation is ignored: the pixels come back in the order of the file, whatever
+a picture viewer would show.
 """
 
 import io
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,79 +16,112 @@ from jaxtyping import UInt8
 
 from ssd_jax.errors import DataError
 
-_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_ORIENTATION = 0x0112  # EXIF's tag
+_SMALLEST = 2  # pixels of a side
+_NO_IMAGE = "files that are no image, or a damaged one"
+_TOO_LARGE = "images above the pixel limit"
 _TAIL = 65536  # bytes at the end of a file in which its end marker is looked for
 
 
-def decode(data: bytes, where: str) -> UInt8[np.ndarray, "H W 3"]:
+class Header(NamedTuple):
+    """What the header of an image says: (H, W) as stored, and EXIF's orientation, 1 to 8."""
+
+    size: tuple[int, int]
+    orientation: int
+
+
+def decode(data: bytes, where: str, upright: bool = False) -> UInt8[np.ndarray, "H W 3"]:
     """Pixels of an encoded image -> uint8 [H, W, 3], RGB; `where` names it in errors.
 
     Gray, palette and CMYK images become RGB, an alpha channel is dropped, 16 bits are scaled
-    to 8. Bytes that are empty, truncated or no image raise DataError.
+    to 8. `upright` turns the picture as EXIF says. Bytes that are empty, truncated or no image
+    raise DataError.
     """
     if not data:
-        raise DataError(f"{where}: empty image file; restore or remove it")
+        raise DataError(f"{where}: empty image file; restore or remove it", "empty image files")
     if _is_cut(data[:4], data):
-        raise DataError(f"{where}: truncated image, its end is missing; copy the file again")
+        raise DataError(
+            f"{where}: truncated image, its end is missing; copy the file again", "truncated images"
+        )
+    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise DataError(f"{where}: OpenCV cannot decode this image ({error.err})") from error
+        raise DataError(
+            f"{where}: OpenCV cannot decode this image ({error.err})", _NO_IMAGE
+        ) from error
     if image is None:
-        raise DataError(f"{where}: not an image that OpenCV decodes, or a damaged one")
+        raise DataError(f"{where}: not an image that OpenCV decodes, or a damaged one", _NO_IMAGE)
     return image
 
 
-def read(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
+def read(path: str | os.PathLike, upright: bool = False) -> UInt8[np.ndarray, "H W 3"]:
     """Pixels of an image file -> uint8 [H, W, 3], RGB. Errors: `decode`."""
     try:
         # Python opens names that OpenCV's own file functions cannot open on every system.
         data = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot read the image ({error.strerror})") from error
-    return decode(data, str(path))
+        raise _missing(path, error) from error
+    return decode(data, str(path), upright)
 
 
-def size(path: str | os.PathLike) -> tuple[int, int]:
-    """(H, W) of an image file as stored, from its header. Errors: `size_in`."""
+def status(path: str | os.PathLike) -> tuple[int, int]:
+    """Bytes of an image file, and when it was changed, in ns: the same while it is."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise _missing(path, error) from error
+    return found.st_size, found.st_mtime_ns
+
+
+def header(path: str | os.PathLike) -> Header:
+    """Size and orientation of an image file, without its pixels. Errors: `header_in`."""
     try:
         with open(path, "rb") as file:
-            return size_in(file, str(path))
+            return header_in(file, str(path))
     except OSError as error:
-        raise DataError(f"{path}: cannot read the image ({error.strerror})") from error
+        raise _missing(path, error) from error
 
 
-def size_in(file: io.BufferedIOBase, where: str) -> tuple[int, int]:
-    """(H, W) of an encoded image as stored, from its header; its end is checked too.
+def header_in(file: io.BufferedIOBase, where: str) -> Header:
+    """The header of an encoded image; its end is checked too.
 
     `where` names it in errors. Raises DataError where the header is not an image's, where the file
-    is truncated (JPEG and PNG), and above Pillow's pixel limit, because a small file can decode to
-    gigabytes. The limit also makes Pillow warn.
+    is truncated (JPEG and PNG), for a side below two pixels, and above Pillow's pixel limit,
+    because a small file can decode to gigabytes. The limit also makes Pillow warn.
     """
     from PIL import Image  # costs a moment that most commands need not spend
 
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
-        width, height = Image.open(file).size
+        image = Image.open(file)
+        (width, height), orientation = image.size, image.getexif().get(_ORIENTATION, 1)
         file.seek(0)
         head = file.read(4)
         file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
         tail = file.read()
     except bombs as error:
-        raise DataError(f"{where}: {error}") from error
+        raise DataError(f"{where}: {error}", _TOO_LARGE) from error
     except (OSError, ValueError, SyntaxError) as error:
         reason = (
             getattr(error, "strerror", None) or "not an image, a damaged header, or a rare format"
         )
-        raise DataError(f"{where}: cannot read the image ({reason})") from error
+        raise DataError(f"{where}: cannot read the image ({reason})", _NO_IMAGE) from error
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-        raise DataError(f"{where}: {width}x{height} pixels, above {Image.MAX_IMAGE_PIXELS}")
+        most = Image.MAX_IMAGE_PIXELS
+        raise DataError(f"{where}: {width}x{height} pixels, above {most}", _TOO_LARGE)
+    if min(height, width) < _SMALLEST:
+        raise DataError(f"{where}: {width}x{height} pixels, nothing to see", "images too small")
     if _is_cut(head, tail):
         file.seek(0)
-        decode(
-            file.read(), where
-        )  # the end may lie before appended data: only the whole file tells
-    return height, width
+        # The end may lie before appended data: only the whole file tells.
+        decode(file.read(), where)
+    return Header((height, width), orientation if orientation in range(1, 9) else 1)
+
+
+def _missing(path: str | os.PathLike, error: OSError) -> DataError:
+    reason = "images that are missing or cannot be opened"
+    return DataError(f"{path}: cannot read the image ({error.strerror})", reason)
 
 
 def _is_cut(head: bytes, tail: bytes) -> bool:

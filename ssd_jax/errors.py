@@ -18,9 +18,13 @@ class ConfigError(SsdError):
 
 
 class DataError(SsdError):
-    """A data set, an image or an annotation."""
+    """A data set, an image or an annotation; `reason` is its kind, by which many are counted."""
 
     exit_code = 3
+
+    def __init__(self, message: str, reason: str = "damaged or missing"):
+        super().__init__(message)
+        self.reason = reason
 
 
 class CheckpointError(SsdError):

@@ -108,7 +108,7 @@ def _read(paths: list[Path], refused: list[SsdError]) -> Iterator[Picture]:
             if path.suffix.lower() in _VIDEOS:
                 yield from _frames(image_id, path)
             else:
-                decode.size(path)  # refuses what would not fit into memory
+                decode.header(path)  # refuses what would not fit into memory
                 yield Picture(image_id, path, None, decode.read(path))
         except DataError as error:
             refused.append(error)

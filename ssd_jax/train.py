@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax import checkpoint, draw, evaluate, init, logs, parallel, step, validation, workdir
 from ssd_jax import config as configs
-from ssd_jax.data import loader, sources
+from ssd_jax.data import check, loader, sources
 from ssd_jax.errors import Interrupted, NonFiniteLossError
 
 _PICTURES, _COLUMNS = 16, 4
@@ -28,9 +28,12 @@ def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
     configs.validate(config)
     with workdir.lock(folder), _Signals() as signals:
         runner = parallel.make(config.parallel)
-        train_set = sources.make(config.data.train, config, config.data.classes)
-        test_set = sources.make(config.data.test, config, train_set.classes)
+        scan = check.known(folder)
+        train_set = sources.make(config.data.train, config, config.data.classes, scan)
+        test_set = sources.make(config.data.test, config, train_set.classes, scan)
         detector = validation.build(config, train_set.classes, test_set.classes, runner.axis_name)
+        sets = {"train": train_set, "test": test_set}
+        check.before_training(folder, sets, scan, detector.priors.boxes, config.image_size)
         with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
             _claim(folder, checkpoints, detector, train_set)
             run = _Run(folder, runner, detector, train_set, test_set, checkpoints)

@@ -38,9 +38,11 @@ def test_columns_in_any_order_without_sizes_and_an_image_without_boxes(tmp_path)
 
 
 def test_what_is_corrected_is_counted(tmp_path):
-    source = write(tmp_path, "a.png,9,9,cat,5,5,5,9", "a.png,50,40,cat,40,30,60,50")
-    assert len(source[0]["boxes"]) == 1
-    for text in ("1 boxes without area", "1 boxes clipped", "1 wrong sizes in the list"):
+    rows = ("cat,5,5,5,9", "cat,40,30,60,50", "cat,40,30,60,50", "dog,40,30,60,50")
+    source = write(tmp_path, *(f"a.png,100,80,{row}" for row in rows))
+    assert len(source[0]["boxes"]) == 2
+    for text in ("1 boxes without area", "2 boxes clipped", "1 boxes that occur twice",
+                 "1 wrong sizes in annotations"):  # fmt: skip
         assert text in source.summary()
 
 
@@ -55,6 +57,8 @@ def test_what_is_corrected_is_counted(tmp_path):
         ("a.png,50,40,cat,1,1,3", "line 3: not as many cells"),
         ("a.png,50,40,cat,1,1,3,4,5", "line 3: not as many cells"),
         ("c.png,50,40,cat,1,1,3,4", "c.png: cannot read the image"),
+        ("a.png,40,50,cat,1,1,3,4", "a.png: rows with different sizes"),
+        ("b.png,40,50,cat,1,1,3,4", "b.png: 50x40 pixels, and its annotation is of 40x50"),
         ('a.png,50,40,"cat,1,1,3,4', "list.csv: not a CSV file"),
     ],
 )

@@ -125,14 +125,15 @@ def test_names_beyond_ascii_and_hidden_files(root):
 
 def test_dropped_and_clipped_boxes_are_counted(root):
     boxes = [(30, 30, 30, 60), (5, 5, 5, 5), (101, 1, 140, 9), (0, 0, 120, 80), (1, 1, 100, 80)]
-    add(root, "odd", xml(*(thing(box=box) for box in boxes), size=(100, 99)))
+    add(root, "odd", xml(*(thing(box=box) for box in boxes), size=(200, 160)))
     split(root, "x", "odd\n")
     source = voc.read(root, "x")
     np.testing.assert_array_equal(source[0]["boxes"], [[0, 0, 1, 1], [0, 0, 1, 1]])
     assert len(source[0]["ignore"]) == 2
     assert source.summary().splitlines()[1] == (
         "2 boxes without area dropped (odd); 1 boxes outside the image dropped (odd); "
-        "1 boxes clipped at the border (odd); 1 wrong sizes in XML, the image's taken (odd)"
+        "1 boxes clipped at the border (odd); 1 wrong sizes in annotations, the image's "
+        "taken (odd)"
     )
 
 

@@ -63,14 +63,14 @@ def test_exif_rotation_is_ignored(tmp_path):
     path = tmp_path / "turned.jpg"
     path.write_bytes(jpeg(exif=exif))
     assert decode.read(path).shape == (16, 24, 3)
-    assert decode.size(path) == (16, 24)
+    assert decode.header(path).size == (16, 24)
 
 
 def test_any_file_name_works(tmp_path):
     path = tmp_path / "bild é 图.jpg"
     path.write_bytes(jpeg())
     assert decode.read(str(path)).shape == (16, 24, 3)
-    assert decode.size(path) == (16, 24)
+    assert decode.header(path).size == (16, 24)
 
 
 BAD = {
@@ -88,7 +88,7 @@ BAD = {
 def test_damaged_files_are_refused_by_name(tmp_path, name):
     path = tmp_path / f"{name}.jpg"
     path.write_bytes(BAD[name])
-    for function in (decode.read, decode.size):
+    for function in (decode.read, decode.header):
         with pytest.raises(DataError, match=f"{name}.jpg"):
             function(path)
 
@@ -107,22 +107,22 @@ def test_thumbnail_does_not_hide_truncation(tmp_path):
     whole = jpeg()[:2] + segment + jpeg()[2:]
     path = tmp_path / "a.jpg"
     path.write_bytes(whole)
-    assert decode.size(path) == (16, 24)
+    assert decode.header(path).size == (16, 24)
     path.write_bytes(whole[:-20])
     with pytest.raises(DataError, match="truncated"):
-        decode.size(path)
+        decode.header(path)
 
 
 @pytest.mark.parametrize("junk", [b"\0" * 100, b"\0" * 100_000])
 def test_bytes_after_the_end_are_allowed(tmp_path, junk):
     path = tmp_path / "padded.jpg"
     path.write_bytes(jpeg() + junk)
-    assert decode.size(path) == (16, 24)
+    assert decode.header(path).size == (16, 24)
     np.testing.assert_array_equal(decode.read(path), decode.decode(jpeg(), "plain"))
 
 
 def test_missing_file_is_a_data_error(tmp_path):
-    for function in (decode.read, decode.size):
+    for function in (decode.read, decode.header):
         with pytest.raises(DataError, match="gone.jpg.*No such file"):
             function(tmp_path / "gone.jpg")
 
@@ -135,11 +135,11 @@ def test_size_refuses_a_decompression_bomb(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(bytes(data))
     with pytest.raises(DataError, match="bomb.png.*1600000000"):
-        decode.size(path)
+        decode.header(path)
 
 
 def test_real_photographs(real_data):
     path = real_data / "raccoon" / "images" / "raccoon-150.jpg"  # gray
     image = decode.read(path)
-    assert image.shape[:2] == decode.size(path)
+    assert image.shape[:2] == decode.header(path).size
     np.testing.assert_array_equal(image[..., 0], image[..., 2])

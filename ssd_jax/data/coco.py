@@ -12,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd_jax import decode
-from ssd_jax.data.records import Record, Records, checked_classes, fit, gather
+from ssd_jax.data.records import Record, Records, checked_classes, fit
+from ssd_jax.data.scan import Scan
 from ssd_jax.errors import DataError
+
+_BOX = "boxes or areas that are no such numbers"
 
 
 def read(
-    images: str | os.PathLike, annotations: str | os.PathLike, classes: Sequence[str] = ()
-) -> Records:
+    images: str | os.PathLike, annotations: str | os.PathLike, classes: Sequence[str] = (),
+    scan: Scan | None = None,
+) -> Records:  # fmt: skip
     """Images of folder `images` with the boxes of the JSON file `annotations`.
 
     Labels follow the order of the file's categories, whatever their ids, or that of `classes`.
@@ -27,7 +30,7 @@ def read(
     across the border is clipped; `summary()` counts them. Raises DataError naming the file, and
     the annotation, for anything that cannot be meant.
     """
-    folder, path = Path(images), Path(annotations)
+    folder, path, scan = Path(images), Path(annotations), scan or Scan()
     content = _load(path)
     try:
         names = {category["id"]: category["name"] for category in content["categories"]}
@@ -40,6 +43,7 @@ def read(
                 )
             rows[row["image_id"]].append(row)
         files = [folder / image["file_name"] for image in content["images"]]
+        sizes = [(image.get("height"), image.get("width")) for image in content["images"]]
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: an entry without {error}: not a COCO annotation file") from error
     if len(rows) < len(files):
@@ -48,12 +52,14 @@ def read(
         raise DataError(f"{path}: two categories have the same name; join or rename them")
     classes = checked_classes(classes, dict.fromkeys(names.values(), path), names.values())
     label_of = {key: classes.index(name) + 1 for key, name in names.items()}
-    records = gather(
-        lambda pair: _record(*pair, str(path), label_of), list(zip(files, rows.values()))
+    image_ids, of_image = list(rows), list(rows.values())
+    records = scan.gather(
+        lambda i: _record(files[i], of_image[i], sizes[i], str(path), label_of, scan),
+        range(len(files)),
     )
-    image_ids = [image["id"] for image in content["images"]]
+    image_ids = [image_ids[i] for i in records]
     return Records(
-        path.stem, "", classes, records, crowds=True,
+        path.stem, "", classes, list(records.values()), crowds=True,
         original=lambda: original(path, image_ids, classes),
     )  # fmt: skip
 
@@ -86,28 +92,33 @@ def _load(path: Path) -> dict:
     return content
 
 
-def _record(file: Path, rows: list[dict], where: str, label_of: dict[int, int]) -> Record:
-    height, width = size = decode.size(file)
+def _record(file, rows, said, where: str, label_of: dict[int, int], scan: Scan) -> Record:
+    said = said if all(isinstance(side, int) for side in said) else None
+    size, upright, notes = scan.look(file, said)
+    height, width = size
     for row in rows:
         _check(row, f"{where}: annotation {row.get('id')} of {file.name}", label_of)
     xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
     corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     corners /= (width, height, width, height)
-    fitted = fit(corners, (xywh[:, 2:] == 0).any(axis=1))
     labels = np.array([label_of[row["category_id"]] for row in rows], np.int32)
+    fitted = fit(corners, (xywh[:, 2:] == 0).any(axis=1), labels)
     crowd = np.array([bool(row.get("iscrowd", 0)) for row in rows], bool)
-    return Record(file, size, fitted.boxes, labels[fitted.kept], crowd[fitted.kept], fitted.notes)
+    return Record(
+        file, size, fitted.boxes, labels[fitted.kept], crowd[fitted.kept], fitted.notes | notes,
+        upright,
+    )  # fmt: skip
 
 
 def _check(row: dict, where: str, label_of: dict[int, int]) -> None:
     if row.get("category_id") not in label_of:
-        raise DataError(f"{where}: unknown category {row.get('category_id')}")
+        raise DataError(f"{where}: unknown category {row.get('category_id')}", "unknown categories")
     box = row.get("bbox")
     numbers = isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))
     if not numbers or box[2] < 0 or box[3] < 0:
-        raise DataError(f"{where}: bbox {box} is not [x, y, width, height]")
+        raise DataError(f"{where}: bbox {box} is not [x, y, width, height]", _BOX)
     if not _is_finite(row.get("area", 0)):
-        raise DataError(f"{where}: area {row['area']} is not a number")
+        raise DataError(f"{where}: area {row['area']} is not a number", _BOX)
 
 
 def _is_finite(value: object) -> bool:

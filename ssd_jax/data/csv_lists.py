@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssd_jax import decode
-from ssd_jax.data.records import Record, Records, checked_classes, gather
+from ssd_jax.data.records import Record, Records, checked_classes
+from ssd_jax.data.scan import Scan
 from ssd_jax.data.voc_xml import convert, corners
 from ssd_jax.errors import DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_ROW = "rows that are no box"
 _NEEDED = ("filename", "class", *_CORNERS)
 
 
@@ -30,52 +31,60 @@ class _Row(NamedTuple):
 
 
 def read(
-    images: str | os.PathLike, lists: str | os.PathLike, classes: Sequence[str] = ()
-) -> Records:
+    images: str | os.PathLike, lists: str | os.PathLike, classes: Sequence[str] = (),
+    scan: Scan | None = None,
+) -> Records:  # fmt: skip
     """Images of folder `images` with the boxes of the CSV file `lists`.
 
     An image follows its first row's place. A row whose class and corners are empty is an image
     without boxes. Labels follow the sorted names, or the order of `classes`. What is dropped and
     clipped is that of `voc.read`. Raises DataError naming the file and the line.
     """
-    path = Path(lists)
+    path, scan = Path(lists), scan or Scan()
     grouped: dict[str, list[_Row]] = {}
-    seen: dict[str, object] = {}
-    for row in _rows(path):
-        grouped.setdefault(row.name, [])
-        if row.label:
-            grouped[row.name].append(row)
-            seen.setdefault(row.label, path)
+    for row in _rows(path, scan):
+        grouped.setdefault(row.name, []).append(row)
+    seen = {row.label: path for rows in grouped.values() for row in rows if row.label}
     if not grouped:
         raise DataError(f"{path}: no rows below the header")
     if not classes and not seen:
         raise DataError(f"{path}: no box in any row, so no classes; name them")
     classes = checked_classes(classes, seen, sorted(seen))
     index = {name: i + 1 for i, name in enumerate(classes)}
-    records = gather(
-        lambda item: _record(Path(images) / item[0], item[1], index), list(grouped.items())
+    records = scan.gather(
+        lambda name: _record(Path(images) / name, grouped[name], index, scan), grouped
     )
-    return Records(path.stem, "", classes, records)
+    return Records(path.stem, "", classes, list(records.values()))
 
 
-def _record(path: Path, rows: list[_Row], index: dict[str, int]) -> Record:
-    size = decode.size(path)
-    converted = convert(np.array([row.corners for row in rows]).reshape(-1, 4), size)
-    notes = dict(converted.notes)
-    if any(row.size not in (None, size) for row in rows):
-        notes["wrong sizes in the list, the image's taken"] = 1
-    labels = np.array([index[row.label] for row in rows], np.int32)[converted.kept]
-    return Record(path, size, converted.boxes, labels, np.zeros(len(labels), bool), notes)
+def _record(path: Path, rows: list[_Row], index: dict[str, int], scan: Scan) -> Record:
+    sizes = {row.size for row in rows} - {None}
+    if len(sizes) > 1:
+        raise DataError(f"{path}: rows with different sizes: {sizes}", _ROW)
+    sized = scan.look(path, *sizes)
+    rows = [row for row in rows if row.label]
+    pixels = np.array([row.corners for row in rows]).reshape(-1, 4)
+    labels = np.array([index[row.label] for row in rows], np.int32)
+    fitted = convert(pixels, sized.size, labels)
+    labels = labels[fitted.kept]
+    return Record(
+        path, sized.size, fitted.boxes, labels, np.zeros(len(labels), bool),
+        fitted.notes | sized.notes, sized.upright,
+    )  # fmt: skip
 
 
-def _rows(path: Path) -> list[_Row]:
+def _rows(path: Path, scan: Scan) -> list[_Row]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
         if missing:
             raise DataError(f"{path}: its header has no {', '.join(missing)}: not a list of boxes")
-        return [_row(row, f"{path}, line {reader.line_num}") for row in reader]
+        lines = {}
+        for row in reader:
+            lines[reader.line_num] = row
+        rows = scan.gather(lambda number: _row(lines[number], f"{path}, line {number}"), lines)
+        return list(rows.values())
     except OSError as error:
         raise DataError(f"{path}: cannot read the list ({error.strerror})") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -84,15 +93,15 @@ def _rows(path: Path) -> list[_Row]:
 
 def _row(row: dict, where: str) -> _Row:
     if None in row or None in row.values():
-        raise DataError(f"{where}: not as many cells as the header has")
+        raise DataError(f"{where}: not as many cells as the header has", _ROW)
     name, label = row["filename"].strip(), row["class"].strip()
     if not name:
-        raise DataError(f"{where}: no filename")
+        raise DataError(f"{where}: no filename", _ROW)
     texts = {key: row[key].strip() for key in _CORNERS}
     if not label and not any(texts.values()):
-        return _Row(name, "", [], None)
+        return _Row(name, "", [], _size(row))
     if not label:
-        raise DataError(f"{where}: a box without class")
+        raise DataError(f"{where}: a box without class", _ROW)
     return _Row(name, label, corners(texts, where), _size(row))
 
 

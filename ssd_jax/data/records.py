@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +11,11 @@ from jaxtyping import Bool, Float, Int
 
 from ssd_jax import boxes as box_ops
 from ssd_jax import decode
+from ssd_jax.data.scan import some
 from ssd_jax.errors import ConfigError, DataError
 
-_THREADS = 16  # reading waits for the disk
-_SHOWN = 5  # problems in one message, files behind one count of a summary
+_FLAT, _OUTSIDE = "boxes without area dropped", "boxes outside the image dropped"
+DROPPED = (_FLAT, _OUTSIDE)
 
 
 class Record(NamedTuple):
@@ -27,6 +27,7 @@ class Record(NamedTuple):
     labels: Int[np.ndarray, " N"]
     ignore: Bool[np.ndarray, " N"]
     notes: dict[str, int]  # what was corrected -> how often
+    upright: bool = False  # the boxes are of the picture as EXIF turns it
 
 
 class Records:
@@ -53,9 +54,9 @@ class Records:
     ):
         if not records:
             raise DataError(f"{title} {split}: no images")
-        self.classes, self._records, self._note = classes, records, note
+        self.classes, self.records, self._note = classes, records, note
         self._crowds, self.original = crowds, original
-        self._load = load or (lambda i: decode.read(records[i].path))
+        self._load = load or (lambda i: decode.read(records[i].path, records[i].upright))
         self._title = f"{title} {split or 'all'}"
         self.max_boxes = max(len(record.labels) for record in records)
         digest = hashlib.sha256(repr(classes).encode())
@@ -66,13 +67,13 @@ class Records:
         self.fingerprint = digest.hexdigest()[:16]
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     def __getitem__(self, i: int) -> dict:
         """Example `i`: image, boxes, labels, ignore, crowds, image_id, size."""
         if not 0 <= i < len(self):
             raise IndexError(i)
-        record = self._records[i]
+        record = self.records[i]
         image = self._load(i)
         if image.shape[:2] != record.size:
             raise DataError(f"{record.path}: the image changed while it was in use; start again")
@@ -80,20 +81,20 @@ class Records:
 
     def truths(self, i: int) -> dict:
         """Boxes, labels, ignore and crowds of example `i`, without its pixels."""
-        record = self._records[i]
+        record = self.records[i]
         rows = {name: getattr(record, name).copy() for name in ("boxes", "labels", "ignore")}
         return rows | {"crowds": self._crowds}
 
     def name(self, i: int) -> str:
         """File name of image `i`, for messages."""
-        return self._records[i].path.name
+        return self.records[i].path.name
 
     def summary(self) -> str:
         """Images, boxes and classes in one line, and in a second what was corrected."""
-        labels = np.concatenate([record.labels for record in self._records])
-        ignored = sum(int(record.ignore.sum()) for record in self._records)
+        labels = np.concatenate([record.labels for record in self.records])
+        ignored = sum(int(record.ignore.sum()) for record in self.records)
         kind = "crowds" if self._crowds else "difficult"
-        empty = sum(not len(record.labels) for record in self._records)
+        empty = sum(not len(record.labels) for record in self.records)
         counts = np.bincount(labels, minlength=len(self.classes) + 1)[1:]
         per_class = ", ".join(f"{name} {n}" for name, n in zip(self.classes, counts))
         first = (
@@ -101,7 +102,7 @@ class Records:
             f"({ignored} {kind}), {empty} images without boxes; {per_class}"
         )
         totals, files = Counter(), {}
-        for record in self._records:
+        for record in self.records:
             totals.update(record.notes)
             for note in record.notes:
                 files.setdefault(note, []).append(record.path.stem)
@@ -118,17 +119,28 @@ class Fitted(NamedTuple):
     notes: dict[str, int]
 
 
-def fit(corners: Float[np.ndarray, "N 4"], flat: Bool[np.ndarray, " N"]) -> Fitted:
+def fit(
+    corners: Float[np.ndarray, "N 4"], flat: Bool[np.ndarray, " N"], kinds: Iterable | None = None
+) -> Fitted:
     """Drop boxes without area in the file's numbers (`flat`) or outside the image; clip others.
 
-    `corners` are normalized.
+    `corners` are normalized. Of equal boxes of equal `kinds`, where given, the first is kept.
     """
     inside = box_ops.clip(corners)
     outside = ~flat & (inside[:, :2] >= inside[:, 2:]).any(axis=1)
-    kept = ~flat & ~outside
+    again = np.zeros(len(corners), bool)
+    if kinds is not None:
+        first = {}
+        rows = [
+            first.setdefault((*box, kind), i)
+            for i, (box, kind) in enumerate(zip(corners.tolist(), kinds))
+        ]
+        again = ~flat & ~outside & (np.array(rows, int) != np.arange(len(corners)))
+    kept = ~flat & ~outside & ~again
     notes = {
-        "boxes without area dropped": flat,
-        "boxes outside the image dropped": outside,
+        _FLAT: flat,
+        _OUTSIDE: outside,
+        "boxes that occur twice dropped": again,
         "boxes clipped at the border": kept & (inside != corners).any(axis=1),
     }
     counts = {note: int(which.sum()) for note, which in notes.items() if which.any()}
@@ -154,26 +166,3 @@ def checked_classes(
             "to the classes or correct the file"
         )
     return tuple(given)
-
-
-def gather(function: Callable, keys: Sequence) -> list:
-    """`function` of every key, by several threads; one DataError for all that fail."""
-
-    def attempt(key):
-        try:
-            return function(key)
-        except DataError as error:
-            return error
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        results = list(pool.map(attempt, keys))
-    problems = [str(result) for result in results if isinstance(result, DataError)]
-    if problems:
-        raise DataError(some(problems, "\n"))
-    return results
-
-
-def some(items: Sequence[str], separator: str) -> str:
-    """The first few of a list, and how many more there are."""
-    more = [f"and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
-    return separator.join([*items[:_SHOWN], *more])

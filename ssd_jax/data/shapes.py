@@ -50,6 +50,8 @@ class Shapes:
     difficult (`ignore`), for more than 85 % it is left out.
     """
 
+    records: tuple = ()  # no files
+
     classes = CLASSES
     max_boxes = len(_COUNTS) - 1
 

@@ -14,6 +14,8 @@ from typing import Protocol, runtime_checkable
 from ml_collections import ConfigDict
 
 from ssd_jax.data import coco, csv_lists, shapes, tfds, voc, yolo
+from ssd_jax.data.records import Record
+from ssd_jax.data.scan import Scan
 from ssd_jax.errors import ConfigError, DataError
 
 _READERS = {"voc": voc, "coco": coco, "csv": csv_lists, "yolo": yolo, "tfds": tfds}
@@ -26,6 +28,7 @@ class Source(Protocol):
     classes: tuple[str, ...]
     max_boxes: int
     fingerprint: str
+    records: Sequence[Record]  # of files; none where scenes are drawn
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> dict: ...
@@ -42,6 +45,7 @@ class Joined:
         self.max_boxes = max(part.max_boxes for part in parts)
         prints = " ".join(part.fingerprint for part in parts)
         self.fingerprint = hashlib.sha256(prints.encode()).hexdigest()[:16]
+        self.records = [record for part in parts for record in part.records]
         self._parts = parts
         self._ends = list(accumulate(map(len, parts)))
 
@@ -71,15 +75,22 @@ class Joined:
         return self._parts[part], index - (self._ends[part - 1] if part else 0)
 
 
-def make(specs: Sequence[str], config: ConfigDict, classes: tuple[str, ...] = ()) -> Source:
+def make(
+    specs: Sequence[str],
+    config: ConfigDict,
+    classes: tuple[str, ...] = (),
+    scan: Scan | None = None,
+) -> Source:
     """The source that `specs` name, joined where there are several.
 
-    `classes` fixes the class list; empty, it is the source's own. Raises ConfigError for a spec
-    that cannot be read as one and DataError when joined sets disagree about the classes.
+    `classes` fixes the class list; empty, it is the source's own. `scan` looks at the files. Raises
+    ConfigError for a spec that cannot be read as one and DataError when joined sets disagree about
+    the classes.
     """
     if not specs:
         raise ConfigError("config.data.train and config.data.test name at least one set each")
-    parts = [_open(spec, config, classes) for spec in specs]
+    scan = scan or Scan()
+    parts = [_open(spec, config, classes, scan) for spec in specs]
     for part, spec in zip(parts, specs):
         if part.classes != parts[0].classes:
             raise DataError(
@@ -89,11 +100,11 @@ def make(specs: Sequence[str], config: ConfigDict, classes: tuple[str, ...] = ()
     return Joined(parts) if len(parts) > 1 else parts[0]
 
 
-def _open(spec: str, config: ConfigDict, classes: tuple[str, ...]) -> Source:
+def _open(spec: str, config: ConfigDict, classes: tuple[str, ...], scan: Scan) -> Source:
     kind, _, rest = spec.partition(":")
     place, _, argument = rest.rpartition(":")
     if kind in _READERS and place:
-        return _READERS[kind].read(place, argument, classes)
+        return _READERS[kind].read(place, argument, classes, scan)
     if kind == "shapes" and place and argument.isdigit():
         return shapes.Shapes(place, int(argument), config.image_size)
     raise ConfigError(

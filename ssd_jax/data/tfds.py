@@ -15,7 +15,8 @@ from jaxtyping import Int
 
 from ssd_jax import decode
 from ssd_jax.data import coco
-from ssd_jax.data.records import Record, Records, checked_classes, fit, gather
+from ssd_jax.data.records import Record, Records, checked_classes, fit
+from ssd_jax.data.scan import Scan
 from ssd_jax.data.voc_xml import convert
 from ssd_jax.errors import DataError
 
@@ -24,7 +25,9 @@ _INFO = "dataset_info.json"
 _DIGITS = 3  # of a pixel: float32 of what was written with at most as many
 
 
-def read(place: str | os.PathLike, argument: str, classes: Sequence[str] = ()) -> Records:
+def read(
+    place: str | os.PathLike, argument: str, classes: Sequence[str] = (), scan: Scan | None = None
+) -> Records:
     """One split of a prepared data set, checked before the first step.
 
     Args:
@@ -58,11 +61,12 @@ def read(place: str | os.PathLike, argument: str, classes: Sequence[str] = ()) -
     classes = checked_classes(classes, dict.fromkeys(names, folder), names)
     label_of = np.array([classes.index(name) + 1 for name in names], np.int32)
     is_voc = builder.info.name == "voc"
-    read = gather(
+    read = (scan or Scan()).gather(
         lambda i: _read(data, i, f"{folder}, record {i} of {split}", label_of, is_voc),
         range(len(data)),
     )
-    records, image_ids = [item.record for item in read], [item.image_id for item in read]
+    numbers, records = list(read), [item.record for item in read.values()]
+    image_ids = [item.image_id for item in read.values()]
     note, original = "", None
     if builder.info.name == "coco":
         note, original = _original(folder, split, image_ids, classes)
@@ -70,7 +74,7 @@ def read(place: str | os.PathLike, argument: str, classes: Sequence[str] = ()) -
         builder.info.full_name, split, classes, records, note,
         crowds="is_crowd" in builder.info.features["objects"],
         original=original,
-        load=lambda i: decode.decode(data[i]["image"], f"{folder}, {records[i].path}"),
+        load=lambda i: decode.decode(data[numbers[i]]["image"], f"{folder}, {records[i].path}"),
     )  # fmt: skip
 
 
@@ -85,7 +89,7 @@ def _read(data, i: int, where: str, label_of: Int[np.ndarray, " C"], is_voc: boo
     except (OSError, RuntimeError, ValueError, IndexError) as error:
         raise DataError(f"{where}: damaged ({_first_line(error)}); prepare it again") from error
     objects = example["objects"]
-    size = height, width = decode.size_in(io.BytesIO(example["image"]), where)
+    size = height, width = decode.header_in(io.BytesIO(example["image"]), where).size
     name = example.get("image/filename", b"").decode() or f"{example.get('image/id', i)}"
     # y_min, x_min, y_max, x_max
     stored = np.array(objects["bbox"], np.float64).reshape(-1, 4)
@@ -95,7 +99,7 @@ def _read(data, i: int, where: str, label_of: Int[np.ndarray, " C"], is_voc: boo
     scale = np.array([width, height, width, height])
     pixels = (stored[:, [1, 0, 3, 2]] * scale).round(_DIGITS)
     flat = (stored[:, :2] == stored[:, 2:]).any(axis=1)
-    fitted = convert(pixels, size) if is_voc else fit(pixels / scale, flat)
+    fitted = convert(pixels, size, rows) if is_voc else fit(pixels / scale, flat, rows)
     ignore = np.array(objects.get("is_crowd", objects.get("is_difficult", [])), bool)
     ignore = ignore if len(ignore) else np.zeros(len(rows), bool)
     record = Record(

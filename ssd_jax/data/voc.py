@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssd_jax import decode
-from ssd_jax.data.records import Record, Records, checked_classes, gather, some
+from ssd_jax.data.records import Record, Records, checked_classes
+from ssd_jax.data.scan import Scan, some
 from ssd_jax.data.voc_files import SUFFIXES, checked_list, files_in, listed, single
 from ssd_jax.data.voc_xml import Annotation, convert, parse_annotation
 from ssd_jax.errors import DataError
@@ -23,7 +23,9 @@ class _Read(NamedTuple):
     annotation: Annotation
 
 
-def read(root: str | os.PathLike, split: str, classes: Sequence[str] = ()) -> Records:
+def read(
+    root: str | os.PathLike, split: str, classes: Sequence[str] = (), scan: Scan | None = None
+) -> Records:
     """Images and boxes of one split of a folder in PASCAL VOC layout.
 
     Args:
@@ -41,23 +43,23 @@ def read(root: str | os.PathLike, split: str, classes: Sequence[str] = ()) -> Re
     and are left out. The size that counts is the image file's. Nothing is ever
     written.
     """
-    root = Path(root)
+    root, scan = Path(root), scan or Scan()
     xmls = files_in(root / "Annotations", (".xml",))
     images = files_in(root / "JPEGImages", SUFFIXES)
     image_ids = checked_list(
         listed(root, split, xmls) if split else sorted(xmls), f"{root}, split {split!r}"
     )
     needed = image_ids if classes else sorted({*xmls, *image_ids})
-    found = dict(zip(needed, gather(lambda key: _annotation(key, xmls, root), needed)))
+    found = scan.gather(lambda key: _annotation(key, xmls, root), needed)
     classes = _class_names(classes, found.values(), root)
     index = {name: i + 1 for i, name in enumerate(classes)}
-    records = gather(
-        lambda key: _record(single(key, images, root, "image"), found[key].annotation, index),
-        image_ids,
+    records = scan.gather(
+        lambda key: _record(single(key, images, root, "image"), found[key].annotation, index, scan),
+        [key for key in image_ids if key in found],
     )
     without = [] if (root / "ImageSets" / "Main").is_dir() else sorted(images.keys() - xmls.keys())
     note = f"{len(without)} photographs without annotation left out ({some(without, ', ')})"
-    return Records(root.name, split, classes, records, note if without else "")
+    return Records(root.name, split, classes, list(records.values()), note if without else "")
 
 
 def _annotation(key: str, xmls: dict[str, list[Path]], root: Path) -> _Read:
@@ -79,18 +81,16 @@ def _class_names(classes: Sequence[str], found, root: Path) -> tuple[str, ...]:
     return checked_classes(classes, first_file, sorted(first_file))
 
 
-def _record(path: Path, annotation: Annotation, index: dict[str, int]) -> Record:
+def _record(path: Path, annotation: Annotation, index: dict[str, int], scan: Scan) -> Record:
     """Boxes and labels of one image whose header and end are sound."""
-    size = decode.size(path)
-    converted = convert(annotation.pixels, size)
-    notes = dict(converted.notes)
-    if annotation.size not in (None, size):
-        notes["wrong sizes in XML, the image's taken"] = 1
+    sized = scan.look(path, annotation.size)
+    converted = convert(annotation.pixels, sized.size, annotation.names)
     return Record(
         path,
-        size,
+        sized.size,
         converted.boxes,
         np.array([index[name] for name in annotation.names], np.int32)[converted.kept],
         annotation.difficult[converted.kept],
-        notes,
+        converted.notes | sized.notes,
+        sized.upright,
     )

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from ssd_jax.data.records import some
+from ssd_jax.data.scan import some
 from ssd_jax.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")

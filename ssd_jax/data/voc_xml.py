@@ -2,7 +2,7 @@
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,10 @@ from jaxtyping import Bool, Float
 
 from ssd_jax.data.records import Fitted, fit
 from ssd_jax.errors import DataError
+
+_XML = "annotations that are no XML of PASCAL VOC"
+_ABSENT = "objects without name or box"
+_NUMBER = "values that are no such numbers"
 
 
 class Annotation(NamedTuple):
@@ -40,16 +44,16 @@ def parse_annotation(data: bytes, where: str) -> Annotation:
         parser.feed(data)
         root = parser.close()
     except ET.ParseError as error:
-        raise DataError(f"{where}, line {error.position[0]}: bad XML ({error})") from error
+        raise DataError(f"{where}, line {error.position[0]}: bad XML ({error})", _XML) from error
     except (DataError, ValueError, LookupError) as error:
-        raise DataError(f"{where}: {error}") from error
+        raise DataError(f"{where}: {error}", _XML) from error
     if root.tag != "annotation":
-        raise DataError(f"{where}: root <{root.tag}>, not the <annotation> of PASCAL VOC")
+        raise DataError(f"{where}: root <{root.tag}>, not the <annotation> of PASCAL VOC", _XML)
     names, pixels, difficult = [], [], []
     for number, node in enumerate(root.findall("object"), start=1):
         name = (node.findtext("name") or "").strip()
         if not name:
-            raise DataError(f"{where}: object {number} has no name")
+            raise DataError(f"{where}: object {number} has no name", _ABSENT)
         here = f"{where}: object {number} ({name})"
         names.append(name)
         pixels.append(_corners(node, here))
@@ -62,11 +66,13 @@ def parse_annotation(data: bytes, where: str) -> Annotation:
     )
 
 
-def convert(pixels: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Fitted:
+def convert(
+    pixels: Float[np.ndarray, "N 4"], size: tuple[int, int], kinds: Iterable | None = None
+) -> Fitted:
     """1-based inclusive pixels [N, 4] of an image of `size` (H, W) -> normalized corners."""
     height, width = size
     corners = (pixels - np.array([1.0, 1.0, 0.0, 0.0])) / (width, height, width, height)
-    return fit(corners, (pixels[:, :2] == pixels[:, 2:]).any(axis=-1))
+    return fit(corners, (pixels[:, :2] == pixels[:, 2:]).any(axis=-1), kinds)
 
 
 def corners(texts: Mapping[str, str], here: str) -> list[float]:
@@ -78,10 +84,13 @@ def corners(texts: Mapping[str, str], here: str) -> list[float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{here}: {key} is {text.strip()!r}, not a number")
+            raise DataError(f"{here}: {key} is {text.strip()!r}, not a number", _NUMBER)
         values.append(value)
     if values[0] > values[2] or values[1] > values[3]:
-        raise DataError(f"{here}: reversed corners (xmin, ymin, xmax, ymax) = {tuple(values)}")
+        raise DataError(
+            f"{here}: reversed corners (xmin, ymin, xmax, ymax) = {tuple(values)}",
+            "reversed corners",
+        )
     return values
 
 
@@ -89,7 +98,7 @@ def _corners(node: ET.Element, here: str) -> list[float]:
     texts = {key: node.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")}
     for key, text in texts.items():
         if text is None:
-            raise DataError(f"{here} has no bndbox/{key}")
+            raise DataError(f"{here} has no bndbox/{key}", _ABSENT)
     return corners(texts, here)
 
 
@@ -97,7 +106,7 @@ def _flag(node: ET.Element, key: str, here: str) -> bool:
     """A 0 or 1 that may be absent."""
     text = (node.findtext(key) or "0").strip()
     if text not in ("", "0", "1"):
-        raise DataError(f"{here}: {key} is {text!r}, not 0 or 1")
+        raise DataError(f"{here}: {key} is {text!r}, not 0 or 1", _NUMBER)
     return text == "1"
 
 

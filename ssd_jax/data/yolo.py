@@ -14,13 +14,14 @@ import numpy as np
 import yaml
 
 from ssd_jax import boxes as box_ops
-from ssd_jax import decode
-from ssd_jax.data.records import Record, Records, checked_classes, fit, gather
+from ssd_jax.data.records import Record, Records, checked_classes, fit
+from ssd_jax.data.scan import Scan
 from ssd_jax.data.voc_files import checked_list
 from ssd_jax.errors import ConfigError, DataError
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _ROUNDED = 1e-5  # share of the image that six written digits can put a box across its border
+_LINE = "lines that are no box"
 _USAGE = "write yolo:DATA.yaml:SPLIT or yolo:FOLDER:CLASSES.txt"
 
 
@@ -29,7 +30,9 @@ class _Set(NamedTuple):
     images: list[Path]
 
 
-def read(place: str | os.PathLike, argument: str, classes: Sequence[str] = ()) -> Records:
+def read(
+    place: str | os.PathLike, argument: str, classes: Sequence[str] = (), scan: Scan | None = None
+) -> Records:
     """Images of a split of a `data.yaml`, or of a folder and a file of class names.
 
     Args:
@@ -38,12 +41,13 @@ def read(place: str | os.PathLike, argument: str, classes: Sequence[str] = ()) -
         lists of images; or a file with a class name a line.
       classes: label i + 1 is classes[i]. Left out, they are the names in the order of the file.
 
-    Relative paths start at `path` of `data.yaml`, that one at the file itself. Folders are read
-    with all in them, sorted. An image without label file, or with an empty one, has no boxes;
-    `summary()` counts the former, and boxes that are dropped or clipped. Raises DataError naming
-    the file and the line, and ConfigError where it is not clear what to read.
+    Boxes are of the picture as EXIF turns it. Relative paths start at `path` of `data.yaml`, that
+    one at the file itself. Folders are read with all in them, sorted. An image without label file,
+    or with an empty one, has no boxes; `summary()` counts the former, and boxes that are dropped or
+    clipped. Raises DataError naming the file and the line, and ConfigError where it is not clear
+    what to read.
     """
-    place = Path(place)
+    place, scan = Path(place), scan or Scan()
     is_yaml = place.suffix.lower() in (".yaml", ".yml")
     found = _from_yaml(place, argument) if is_yaml else _from_folder(place, Path(argument))
     where = place if is_yaml else Path(argument)
@@ -52,9 +56,9 @@ def read(place: str | os.PathLike, argument: str, classes: Sequence[str] = ()) -
     checked_list(map(str, found.images), f"{place} {argument}")
     classes = checked_classes(classes, dict.fromkeys(found.names, where), found.names)
     label_of = np.array([classes.index(name) + 1 for name in found.names], np.int32)
-    records = gather(lambda path: _record(path, label_of), found.images)
+    records = scan.gather(lambda path: _record(path, label_of, scan), found.images)
     title, split = (place.parent.name, argument) if is_yaml else (place.name, "")
-    return Records(title, split, classes, records)
+    return Records(title, split, classes, list(records.values()))
 
 
 def _from_yaml(path: Path, split: str) -> _Set:
@@ -113,8 +117,8 @@ def _label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _record(path: Path, label_of: np.ndarray) -> Record:
-    size, labels = decode.size(path), _label_file(path)
+def _record(path: Path, label_of: np.ndarray, scan: Scan) -> Record:
+    sized, labels = scan.look_upright(path), _label_file(path)
     lines = _text(labels).splitlines() if labels.exists() else []
     rows = [
         _row(line.split(), f"{labels}, line {number}", len(label_of))
@@ -125,23 +129,27 @@ def _record(path: Path, label_of: np.ndarray) -> Record:
     corners = box_ops.to_corners(numbers[:, 1:])
     inside = box_ops.clip(corners)
     corners = np.where(np.abs(corners - inside) < _ROUNDED, inside, corners)
-    fitted = fit(corners, (numbers[:, 3:] == 0).any(axis=1))
+    fitted = fit(corners, (numbers[:, 3:] == 0).any(axis=1), numbers[:, 0].tolist())
     notes = fitted.notes | ({} if labels.exists() else {"images without label file": 1})
     kept = label_of[numbers[:, 0].astype(int)[fitted.kept]]
-    return Record(path, size, fitted.boxes, kept, np.zeros(len(kept), bool), notes)
+    ignore = np.zeros(len(kept), bool)
+    return Record(path, sized.size, fitted.boxes, kept, ignore, notes, sized.upright)
 
 
 def _row(cells: list[str], where: str, classes: int) -> list[float]:
     if len(cells) != 5:
-        raise DataError(f"{where}: {len(cells)} numbers, not class, x, y, width and height")
+        raise DataError(f"{where}: {len(cells)} numbers, not class, x, y, width and height", _LINE)
     try:
         numbers = [float(cell) for cell in cells]
     except ValueError as error:
-        raise DataError(f"{where}: {error}") from error
+        raise DataError(f"{where}: {error}", _LINE) from error
     if numbers[0] not in range(classes):
-        raise DataError(f"{where}: class {cells[0]}, but there are 0 … {classes - 1}")
+        raise DataError(
+            f"{where}: class {cells[0]}, but there are 0 … {classes - 1}", "unknown classes"
+        )
     if not all(0 <= number <= 1 for number in numbers[1:]):
-        raise DataError(f"{where}: {' '.join(cells[1:])} are not shares (0 … 1) of the image")
+        text = f"{where}: {' '.join(cells[1:])} are not shares (0 … 1) of the image"
+        raise DataError(text, "boxes that are no shares of the image")
     return numbers
 
 
