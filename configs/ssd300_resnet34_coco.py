@@ -17,7 +17,6 @@ from configs import ssd300_resnet50_coco
 def get_config() -> ConfigDict:
     """The ResNet-50 experiment with the shallower network and MLPerf's schedule."""
     config = ssd300_resnet50_coco.get_config()
-    config.augment.photometric.operations = ("brightness", "contrast", "saturation", "hue")
     config.augment.photometric.hue = 0.05
     config.model.backbone.depth = 34
     config.optim.learning_rate = 2.5e-3

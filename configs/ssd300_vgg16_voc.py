@@ -95,7 +95,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.matching.variances = (0.1, 0.1, 0.2, 0.2)
 
     config.loss = ConfigDict()
-    config.loss.classification = "softmax"  # or sigmoid, a binary question per class
+    # Or sigmoid, a binary question per column, or sigmoid_classes, without the background's.
+    config.loss.classification = "softmax"
     config.loss.negatives = "hard"  # or random
     config.loss.negative_ratio = 3.0  # to the positives of an image
     config.loss.normalizer = "batch"  # positives of the whole batch, or of each image

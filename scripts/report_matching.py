@@ -7,13 +7,9 @@ Prints the table of docs/matching.md and writes the picture.
 """
 
 import sys
-import tarfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
@@ -21,40 +17,14 @@ from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from configs import ssd300_vgg16_voc, ssd512_vgg16_voc
+from scripts import annotated
 from ssd_jax import cli, matching, priors, startup
-from ssd_jax.data import voc_xml
-from ssd_jax.errors import DataError
 from ssd_jax.models import ssd
 
 NETWORKS = {"SSD300": ssd300_vgg16_voc, "SSD512": ssd512_vgg16_voc}
 MATCHERS = ("best_prior", "bipartite")
-# COCO's limits, of the area in pixels of the network's input.
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 SHARES = {"0": (0, 0), "1": (1, 1), "2 to 4": (2, 4), "5 to 9": (5, 9), "10 or more": (10, np.inf)}
 _COLORS = ("#d55e00", "#e69f00", "#f0e442", "#56b4e9", "#0072b2")
-_ROWS = 16  # images that are matched together
-
-
-class Annotated(NamedTuple):
-    """An image's annotation: its name, and all boxes [N, 4]."""
-
-    name: str
-    boxes: np.ndarray
-
-
-def read(archive: Path, every: int = 1) -> list[Annotated]:
-    """Every n-th XML file of an archive, read in memory."""
-    try:
-        with tarfile.open(archive) as files:
-            members = [member for member in files if member.name.endswith(".xml")][::every]
-            return [_annotated(files.extractfile(member).read(), member.name) for member in members]
-    except (OSError, tarfile.TarError) as error:
-        raise DataError(f"{archive}: not an archive that can be read ({error})") from error
-
-
-def _annotated(data: bytes, name: str) -> Annotated:
-    annotation = voc_xml.parse_annotation(data, name)
-    return Annotated(name, voc_xml.convert(annotation.pixels, annotation.size).boxes)
 
 
 def prior_boxes(config: ConfigDict) -> np.ndarray:
@@ -63,38 +33,19 @@ def prior_boxes(config: ConfigDict) -> np.ndarray:
     return priors.make(config.priors, config.image_size, maps).boxes
 
 
-def matched(
-    images: list[Annotated], boxes: np.ndarray, matcher: str
-) -> Iterator[tuple[Annotated, np.ndarray]]:
-    """Each image that has a box, and the row of the truth of each prior [A], -1 for none."""
-
-    @jax.jit
-    def truths(image_boxes, numbers):
-        match = partial(matching.match, priors=jnp.asarray(boxes), matcher=matcher)
-        return jax.vmap(match)(image_boxes, numbers).labels - 1
-
-    for least, most in ((0, 3), (3, 12), (12, 64)):  # a compiled program each
-        alike = [image for image in images if least < len(image.boxes) <= most]
-        for start in range(0, len(alike), _ROWS):
-            part = alike[start : start + _ROWS]
-            padded = np.zeros((_ROWS, most, 4), np.float32)
-            numbers = np.zeros((_ROWS, most), np.int32)
-            for row, image in enumerate(part):
-                padded[row, : len(image.boxes)] = image.boxes
-                numbers[row, : len(image.boxes)] = np.arange(1, len(image.boxes) + 1)
-            yield from zip(part, np.asarray(truths(padded, numbers)))
+def matcher_of(boxes: np.ndarray, matcher: str) -> annotated.Match:
+    """A matcher with priors [A, 4] at its defaults."""
+    return partial(matching.match, priors=jnp.asarray(boxes), matcher=matcher)
 
 
 def priors_of_truths(
-    images: list[Annotated], config: ConfigDict, matcher: str
+    images: list[annotated.Annotated], config: ConfigDict, matcher: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Area in pixels of the input [N], and number of priors [N], of all truths."""
-    areas, counts = [], []
-    for image, truth in matched(images, prior_boxes(config), matcher):
-        sides = (image.boxes[:, 2:] - image.boxes[:, :2]) * config.image_size[::-1]
-        areas.append(sides.prod(axis=1))
-        counts.append(np.bincount(truth[truth >= 0], minlength=len(sides)))
-    return np.concatenate(areas), np.concatenate(counts)
+    boxes = [image.boxes for image in images]
+    counts = annotated.positives(boxes, matcher_of(prior_boxes(config), matcher))
+    areas = annotated.sides(np.concatenate(boxes), config.image_size).prod(axis=1)
+    return areas, np.concatenate(counts)
 
 
 def table(results: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]) -> str:
@@ -105,8 +56,8 @@ def table(results: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]) -> str:
         " | ".join(["---"] * (len(head) + len(SHARES) - 1)),
     ]
     for (network, matcher), (areas, counts) in results.items():
-        for size in SIZES:
-            some = counts[_within(areas, *SIZES[size])]
+        for size in annotated.SIZES:
+            some = counts[annotated.within(areas, size)]
             figures = [str(len(some)), f"{some.mean():.2f}", f"{np.median(some):.0f}"]
             figures.append(str(np.count_nonzero(some == 0)))
             shares = [f"{100 * share:.1f} %" for share in _shares(some)[1:]]
@@ -118,10 +69,6 @@ def _shares(counts: np.ndarray) -> list[float]:
     return [np.mean((least <= counts) & (counts <= most)) for least, most in SHARES.values()]
 
 
-def _within(areas: np.ndarray, low: float, high: float) -> np.ndarray:
-    return (low <= areas) & (areas < high)
-
-
 def draw(results: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]], path: Path) -> None:
     """Stacked bars: a panel a network, a bar for each size of object and matcher."""
     import matplotlib
@@ -131,11 +78,11 @@ def draw(results: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]], path: Pa
 
     figure, panels = plt.subplots(1, 2, figsize=(9, 2.8), sharey=True, layout="constrained")
     for panel, network in zip(panels, NETWORKS):
-        bars = [(size, matcher) for size in SIZES for matcher in MATCHERS]
+        bars = [(size, matcher) for size in annotated.SIZES for matcher in MATCHERS]
         names = [f"{size}, {matcher}" for size, matcher in bars]
         shares = np.array(
             [
-                _shares(counts[_within(areas, *SIZES[size])])
+                _shares(counts[annotated.within(areas, size)])
                 for size, matcher in bars
                 for areas, counts in [results[network, matcher]]
             ]
@@ -154,7 +101,7 @@ def draw(results: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]], path: Pa
 def main() -> None:
     """The command."""
     startup.prepare()
-    images = read(Path(flags.FLAGS.annotations))
+    images = annotated.read(Path(flags.FLAGS.annotations))
     results = {
         (network, matcher): priors_of_truths(images, module.get_config(), matcher)
         for network, module in NETWORKS.items()

@@ -227,24 +227,31 @@ def augment(
 ) -> Example:
     """An example -> the augmented example, image [H, W, 3] at `size` and the boxes still seen.
 
+    The view is chosen by `choose`, with all its random choices from `rng`.
+    """
+    view, truths = choose(rng, example, config)
+    return example | truths | {"image": warp(example["image"], view, size, fill)}
+
+
+def choose(
+    rng: np.random.Generator, truths: Example, config: ConfigDict
+) -> tuple[View, dict[str, np.ndarray]]:
+    """A view for the boxes of an image, and the boxes, labels and ignore that are seen in it.
+
     `config.geometric` names the operations in their order, none of them for a plain resize;
-    `config[name]` holds the options of each. All random choices come from `rng`. Raises
-    ConfigError for a name that is no operation.
+    `config[name]` holds the options of each. No pixel is read. Raises ConfigError for a name that
+    is no operation.
     """
     view = WHOLE
     for name in config.geometric:
         if name not in OPERATIONS:
             known = ", ".join(OPERATIONS)
             raise ConfigError(f"augment.geometric: no operation {name!r}; known are {known}")
-        view = OPERATIONS[name](rng, view, example["boxes"], **config[name])
-    boxes, kept = boxes_in_view(view, example["boxes"])
-    kept |= (example["labels"] < 0) & (box_math.area(boxes) > 0)  # all that is seen of a crowd
-    return example | {
-        "image": warp(example["image"], view, size, fill),
-        "boxes": boxes[kept],
-        "labels": example["labels"][kept],
-        "ignore": example["ignore"][kept],
-    }
+        view = OPERATIONS[name](rng, view, truths["boxes"], **config[name])
+    boxes, kept = boxes_in_view(view, truths["boxes"])
+    kept |= (truths["labels"] < 0) & (box_math.area(boxes) > 0)  # all that is seen of a crowd
+    labels, ignore = truths["labels"][kept], truths["ignore"][kept]
+    return view, {"boxes": boxes[kept], "labels": labels, "ignore": ignore}
 
 
 def resize(example: Example, size: tuple[int, int], fill: Fill) -> Example:

@@ -23,7 +23,7 @@ def run(main: Callable[[], None]) -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         unknown = flags.FLAGS(argv)[1:]
-        if "config" in flags.FLAGS:
+        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
             flags.FLAGS.config.to_dict()  # a file that could not be loaded says so only now
     except SystemExit:
         sys.exit(0)  # --help; absl would call that a failure

@@ -31,7 +31,7 @@ def validate(config: ConfigDict) -> None:
     Checks each field against `schema.FIELDS`: unknown, missing, or not as its rule wants; and then
     what must fit together, where each part is right by itself.
     """
-    flat = _flatten(config.to_dict())
+    flat = flatten(config.to_dict())
     wrong = {name: text for name, value in flat.items() if (text := _problem(name, value))}
     lines = [f"config.{name}{text}" for name, text in wrong.items()]
     lines += [
@@ -99,7 +99,7 @@ def load(path: Path) -> ConfigDict:
 
 def identity(config: ConfigDict) -> dict[str, Any]:
     """The fields that make the experiment, flat: `config.optim.momentum` -> 0.9."""
-    flat = _flatten(to_dict(config))
+    flat = flatten(to_dict(config))
     return {
         f"config.{name}": value
         for name, value in flat.items()
@@ -125,11 +125,12 @@ def _with_tuples(value: Any) -> Any:
     return value
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dict -> flat one with dotted names: {"a": {"b": 1}} -> {"a.b": 1}."""
     flat = {}
     for name, value in values.items():
         if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat

@@ -2,8 +2,7 @@
 
 Whatever is loaded must fit: a tensor that is missing, that the model does not have, of another
 shape or not finite is an error that names it. Only a backbone's file may lack the extra layers or
-VGG's dense ones, each as a whole, and only heads for other classes are made anew, around the
-columns of classes that stay.
+VGG's dense ones, each as a whole, and only heads may have other classes.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ from ml_collections import ConfigDict
 from ssd_jax import checkpoint, evaluate, logs, optim, step, workdir
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.importers import files
-from ssd_jax.importers.imported import Imported
+from ssd_jax.importers.imported import COCO_CLASSES, Imported
 
 _WHOLE_FILES = ("tflite", "caffe")  # one tensor format each; the others hold tensors by name
 _EXTRA = re.compile(
@@ -61,6 +60,7 @@ def first_state(detector: step.Detector, classes: tuple[str, ...]) -> step.State
 def write_run(source: Path, kind: str, config: ConfigDict, folder: Path) -> None:
     """Make `folder` a run at step 0 that holds the detector of a weight file, and say so.
 
+    Where neither the file nor the config names the classes and there are 90, they are COCO's.
     Nothing is written before everything fits. Raises CheckpointError where it does not, and
     ConfigError for a folder that holds a run or where nobody names the classes.
     """
@@ -68,7 +68,7 @@ def write_run(source: Path, kind: str, config: ConfigDict, folder: Path) -> None
         raise ConfigError(f"{folder} holds a run; choose another --workdir")
     weights = load(source, kind, config)
     given = tuple(config.data.classes)
-    classes = weights.classes or given
+    classes = weights.classes or given or _coco_classes(weights, config)
     if not classes:
         raise ConfigError(f"{source} has no class names: give them as config.data.classes")
     if given and given != classes:
@@ -77,6 +77,8 @@ def write_run(source: Path, kind: str, config: ConfigDict, folder: Path) -> None
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), step.abstract_state(detector))
     # With the classes that the run will have, so that no column of another count is left blank.
     fitted = _fitted(source, weights._replace(classes=classes), blank, classes, "detector")
+    if not (weights.classes or given):
+        fitted.report.append(f"  {'classes':13s}COCO's, by the number of columns")
     state, priors = filled(detector, blank, fitted.tensors), detector.priors.boxes
     if weights.priors is not None:
         _check_priors(source, weights.priors, priors)
@@ -88,6 +90,19 @@ def write_run(source: Path, kind: str, config: ConfigDict, folder: Path) -> None
         workdir.begin(folder, workdir.Run(config, classes, origin, priors))
         checkpoints.save(state, 0)
     logs.say("\n".join([f"weights    {source}", *fitted.report, f"run        {folder}"]))
+
+
+def _coco_classes(weights: Imported, config: ConfigDict) -> tuple[str, ...]:
+    """COCO's names where the heads have as many columns, else ()."""
+    count = len(COCO_CLASSES)
+    params = step.abstract_state(step.build(config, count + 1)).params
+    like = {optim.path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
+    fits = all(
+        name in weights.params and weights.params[name].shape == leaf.shape
+        for name, leaf in like.items()
+        if _BY_CLASS.fullmatch(name)
+    )
+    return COCO_CLASSES if fits else ()
 
 
 def load(source: Path, kind: str, config: ConfigDict) -> Imported:
@@ -206,16 +221,19 @@ def _columns(found: Tensors, like: Tensors, ours: int) -> int:
 
 
 def _by_class(value, like, theirs, ours) -> np.ndarray:
-    """Columns [..., priors * C] of `like`, those of classes in both lists from `value`."""
+    """Columns [..., priors * C] for our classes: those of the same name; others say "rarely".
+
+    A random column would be sure of much that is wrong, and its losses would shake the backbone.
+    So it begins with kernel 0, and with the bias of a probability of .01 where scores are sigmoids
+    (Lin et al., arXiv:1708.02002, section 3.3); a softmax is held low by the background.
+    """
     per_cell = like.shape[-1] // (len(ours) + 1)
     if theirs == ours or value.shape != (*like.shape[:-1], per_cell * (len(theirs) + 1)):
         return value
     value = value.reshape(*value.shape[:-1], per_cell, -1)
-    mixed = like.reshape(*like.shape[:-1], per_cell, -1).copy()
-    pairs = [(0, 0)] + [(i, theirs.index(n) + 1) for i, n in enumerate(ours, 1) if n in theirs]
-    to, at = map(list, zip(*pairs))
-    mixed[..., to] = value[..., at]
-    return mixed.reshape(like.shape)
+    background, rare = value[..., 0], value[..., 1:].mean(axis=-1)
+    named = [value[..., theirs.index(name) + 1] if name in theirs else rare for name in ours]
+    return np.stack([background, *named], axis=-1).reshape(like.shape)
 
 
 def _report(weights, like, loaded, theirs, ours) -> list[str]:
@@ -228,7 +246,8 @@ def _report(weights, like, loaded, theirs, ours) -> list[str]:
             state += ", classes by position, since the file does not name them"
         elif part == "heads" and have and theirs != ours:
             kept = sum(name in theirs for name in ours)
-            state = f"partly: boxes, background and {kept} of {len(ours)} classes by name"
+            state = f"boxes, background and {kept} of {len(ours)} classes by name"
+            state += "" if kept == len(ours) else ", the others as the mean of the file's"
         if names:
             lines.append(f"  {part:13s}{state}")
     for why in sorted(set(weights.left.values())):

@@ -54,9 +54,8 @@ def mine(
     draws: Float[Array, " A"] | None = None,
 ) -> tuple[Float[Array, " A"], Bool[Array, " A"]]:
     """Cross-entropy of each prior, and which of them are the negatives of `multibox`."""
-    cross_entropy = {"softmax": _softmax, "sigmoid": _sigmoid}[classification](
-        logits, jnp.maximum(target_labels, 0)
-    )  # [A]
+    cost = {"softmax": _softmax, "sigmoid": _sigmoid, "sigmoid_classes": _sigmoid_classes}
+    cross_entropy = cost[classification](logits, jnp.maximum(target_labels, 0))  # [A]
     positives = (target_labels > 0).sum(dtype=jnp.int32)
     wanted = (negative_ratio * positives.astype(jnp.float32)).astype(jnp.int32)
     hardness = lax.stop_gradient(cross_entropy) if draws is None else draws
@@ -72,6 +71,11 @@ def _sigmoid(logits: Float[Array, "A C"], labels: Int[Array, " A"]) -> Float[Arr
     """Binary cross-entropy summed over all columns, the background's too (TensorFlow's API)."""
     signed = jnp.where(_is_own(logits, labels), -logits, logits)
     return jax.nn.softplus(signed).sum(1)
+
+
+def _sigmoid_classes(logits: Float[Array, "A C"], labels: Int[Array, " A"]) -> Float[Array, " A"]:
+    """Binary cross-entropy without the background's column (RetinaNet)."""
+    return _sigmoid(logits[:, 1:], labels - 1)
 
 
 def _is_own(logits: Float[Array, "A C"], labels: Int[Array, " A"]) -> Bool[Array, "A C"]:

@@ -44,7 +44,7 @@ def detect(
     `score_threshold` enter suppression; the best `top_k` over all classes are kept. Ties go to the
     lower class, then to the lower prior.
     """
-    probabilities = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[classification]
+    probabilities = jax.nn.softmax if classification == "softmax" else jax.nn.sigmoid
     scores = probabilities(logits)[:, 1:].T  # [C-1, A]
     boxes = box_ops.decode(offsets, priors, variances)  # [A, 4]
     boxes = box_ops.clip(boxes) if clip == "first" else boxes

@@ -37,8 +37,7 @@ def make(
     Raises ConfigError when the table does not fit the number of maps.
     """
     cells = cell_sizes(config, image_size, len(maps))
-    steps = config.steps or (None,) * len(maps)
-    _check_lengths(len(maps), steps=steps)
+    steps = cell_steps(config, image_size, maps)
     levels = [_level(*level, image_size) for level in zip(maps, cells, steps)]
     all_boxes = _clipped(np.concatenate(levels), config.clip).astype(np.float32)
     return Priors(all_boxes, tuple(len(sizes) for sizes in cells), tuple(map(tuple, maps)))
@@ -65,6 +64,19 @@ def cell_sizes(config: ConfigDict, image_size: tuple[int, int], levels: int) -> 
     if config.first_level:
         cells[0] = tuple((float(width), float(height)) for width, height in config.first_level)
     return tuple(cells)
+
+
+def cell_steps(
+    config: ConfigDict, image_size: tuple[int, int], maps: Sequence[tuple[int, int]]
+) -> tuple[tuple[float, float], ...]:
+    """Per level, pixels (down, across) between the centers of neighboring cells.
+
+    A map without a step in `config.steps` is an even grid over the image.
+    """
+    if config.steps:
+        _check_lengths(len(maps), steps=config.steps)
+        return tuple((step, step) for step in config.steps)
+    return tuple((image_size[0] / rows, image_size[1] / columns) for rows, columns in maps)
 
 
 def paper_sizes(formula: ConfigDict, side: int, levels: int) -> tuple[float, ...]:
@@ -99,11 +111,10 @@ def _cell(size: float, next_size: float, ratios: Sequence[float], extra_square: 
 
 
 def _level(
-    cells: tuple[int, int], sizes: Sizes, step: float | None, image_size: tuple[int, int]
+    cells: tuple[int, int], sizes: Sizes, step: tuple[float, float], image_size: tuple[int, int]
 ) -> Float[np.ndarray, "N 4"]:
-    """Priors of one map of `cells` (rows, columns); without a step the map is an even grid."""
-    (rows, columns), (height, width) = cells, image_size
-    step_y, step_x = (step, step) if step else (height / rows, width / columns)
+    """Priors of one map of `cells` (rows, columns)."""
+    (rows, columns), (height, width), (step_y, step_x) = cells, image_size, step
     y = (np.arange(rows) + 0.5) * step_y / height
     x = (np.arange(columns) + 0.5) * step_x / width
     y, x = np.meshgrid(y, x, indexing="ij")  # [rows, columns]

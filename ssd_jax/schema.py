@@ -139,7 +139,7 @@ FIELDS = {
     "matching.negative_threshold": PART,
     "matching.difficult": choice("train", "ignore", "drop"),
     "matching.variances": many(POSITIVE, 4, 4),
-    "loss.classification": choice("softmax", "sigmoid"),
+    "loss.classification": choice("softmax", "sigmoid", "sigmoid_classes"),
     "loss.negatives": choice("hard", "random"),
     "loss.negative_ratio": POSITIVE,
     "loss.normalizer": choice("batch", "image"),

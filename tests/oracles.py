@@ -86,6 +86,8 @@ def _class_costs(logits, classification):
     costs = []
     for row in np.asarray(logits, np.float64).tolist():
         yes, no = [math.log1p(math.exp(-x)) for x in row], [math.log1p(math.exp(x)) for x in row]
+        if classification == "sigmoid_classes":
+            yes[0] = no[0] = 0.0  # nobody asks about the background
         costs.append([sum(no) - no[c] + yes[c] for c in range(len(row))])
     return costs
 

@@ -14,6 +14,7 @@ from ssd_jax import step
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "presets")
 PRIORS = {
+    "finetune": 1917,
     "quickstart": 2420,
     "ssd300_mobilenet_v1_coco": 1917,
     "ssd300_resnet34_coco": 8732,

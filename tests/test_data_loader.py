@@ -90,6 +90,9 @@ class Crowd:
     def name(self, index):
         return f"crowd/{index}"
 
+    def truths(self, index):
+        return {name: self[index][name] for name in ("boxes", "labels", "ignore")}
+
     def summary(self):
         return "crowds"
 
@@ -146,6 +149,21 @@ def test_crowds_are_never_trained_on_and_never_background(difficult):
     (batch,) = loader.training_batches(Marked(), config, 0, 1)
     np.testing.assert_array_equal(batch["labels"][:, :2], [[1, -2]] * 4)
     np.testing.assert_array_equal(batch["boxes"][0, :2], Marked()[0]["boxes"])
+
+
+@pytest.mark.parametrize("difficult", ["train", "ignore", "drop"])
+def test_truths_of_a_sample_need_no_pixels(difficult):
+    geometric = ("zoom_out", "iou_crop", "flip")
+    config = micro.get_config(augment__geometric=geometric, matching__difficult=difficult)
+    changed = 0
+    for sample in range(12):
+        example = loader.training_example(Crowd(), config, 0, sample, 8)
+        _, boxes, labels = loader.training_truths(Crowd().truths(0), config, sample)
+        shown = example["labels"] != 0
+        np.testing.assert_array_equal(boxes, example["boxes"][shown])
+        np.testing.assert_array_equal(labels, example["labels"][shown])
+        changed += not np.array_equal(boxes[:1], Crowd().truths(0)["boxes"][:1])
+    assert changed > 6
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 7])

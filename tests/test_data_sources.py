@@ -23,6 +23,28 @@ def test_joined_sets_follow_one_another():
     assert first.summary() in joined.summary() and second.summary() in joined.summary()
 
 
+def check_truths(source, indices):
+    for index in indices:
+        example, truths = source[index], source.truths(index)
+        assert {"boxes", "labels", "ignore"} <= set(truths)
+        for name, values in truths.items():
+            np.testing.assert_array_equal(values, example[name])
+
+
+def test_truths_are_those_of_the_example():
+    joined = sources.make(("shapes:train:3", "shapes:val:2"), CONFIG)
+    check_truths(joined, range(5))
+    joined.truths(4)["boxes"][:] = 0
+    check_truths(joined, [4])
+
+
+def test_truths_of_photographs_are_those_of_the_example(real_data):
+    source = sources.make((f"voc:{real_data / 'bccd'}:val",), CONFIG)
+    check_truths(source, [0, 5])
+    source.truths(0)["boxes"][:] = 0
+    check_truths(source, [0])
+
+
 def test_joined_sets_must_agree_about_classes(monkeypatch):
     parts = [Crowd(), Crowd()]
     parts[1].classes = ("b",)

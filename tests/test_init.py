@@ -104,7 +104,7 @@ def test_of_a_backbone_the_heads_are_new(weights, trained, classes, capsys):
     assert "heads        new" in capsys.readouterr().err
 
 
-def test_classes_of_the_same_name_keep_their_columns():
+def test_classes_of_the_same_name_keep_their_columns_and_others_start_at_the_mean():
     """Two priors a cell; theirs: cat, dog. Ours: dog, eel."""
     theirs = {"heads/classification_0/bias": np.array([1, 2, 3, 11, 12, 13], np.float32),
               "heads/localization_0/bias": np.arange(8, dtype=np.float32)}  # fmt: skip
@@ -112,14 +112,17 @@ def test_classes_of_the_same_name_keep_their_columns():
             "heads/localization_0/bias": np.zeros(8, np.float32)}  # fmt: skip
     found = init.fit(Imported(theirs, {}, ("cat", "dog")), like, ("dog", "eel"))
     bias = found.tensors["heads/classification_0/bias"]
-    np.testing.assert_array_equal(bias, [1, 3, -3, 11, 13, -6])
+    np.testing.assert_array_equal(bias, [1, 3, 2.5, 11, 13, 12.5])
     np.testing.assert_array_equal(found.tensors["heads/localization_0/bias"], np.arange(8))
-    assert found.report == ["  heads        partly: boxes, background and 1 of 2 classes by name"]
+    assert found.report == [
+        "  heads        boxes, background and 1 of 2 classes by name, the others as the mean of "
+        "the file's"
+    ]
     np.testing.assert_array_equal(like["heads/classification_0/bias"], [-1, -2, -3, -4, -5, -6])
 
 
-@pytest.mark.parametrize(("ours", "kept"), [(("a",), [1, -2]), (("a", "b"), [1, 2, 3])])
-def test_a_file_without_class_names_gives_all_columns_or_the_background(ours, kept):
+@pytest.mark.parametrize(("ours", "kept"), [(("a",), [1, 2.5]), (("a", "b"), [1, 2, 3])])
+def test_a_file_without_class_names_gives_all_columns_or_their_mean(ours, kept):
     theirs = {"heads/classification_0/bias": np.array([1, 2, 3], np.float32)}
     like = {"heads/classification_0/bias": -np.arange(1, len(ours) + 2, dtype=np.float32)}
     found = init.fit(Imported(theirs, {}), like, ours)
@@ -245,3 +248,16 @@ def test_a_source_that_is_not_there_or_of_no_kind_is_refused(weights, tmp_path):
 )  # fmt: skip
 def test_groups(name, group):
     assert init.group(name) == group
+
+
+def test_ninety_columns_without_names_are_cocos(tmp_path, capsys):
+    for count in (90, 89):
+        state = step.create_state(step.build(micro.get_config(), count + 1))
+        files.write_npz(tmp_path / f"{count}.npz", imported(state))
+    init.write_run(tmp_path / "90.npz", "npz", micro.get_config(), tmp_path / "run")
+    names = evaluate.open_run(tmp_path / "run")[2]
+    assert len(names) == 90 and (names[0], names[17], names[89]) == ("person", "dog", "toothbrush")
+    assert "COCO's, by the number of columns" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"no class names: give them as config\.data\.classes"):
+        init.write_run(tmp_path / "89.npz", "npz", micro.get_config(), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

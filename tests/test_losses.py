@@ -25,7 +25,7 @@ multibox = jax.jit(losses.multibox, static_argnames="classification")
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("positives", "ignored"), [(10, 0), (60, 30), (1, 5), (0, 0), (200, 0)])
-@pytest.mark.parametrize("classification", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("classification", ["softmax", "sigmoid", "sigmoid_classes"])
 @pytest.mark.parametrize("negatives", ["hard", "random"])
 def test_meets_the_oracle(seed, positives, ignored, classification, negatives):
     arguments = outputs(seed, positives=positives, ignored=ignored)
@@ -46,13 +46,14 @@ def test_by_hand():
     assert (loss.positives, loss.negatives) == (1, 3)
 
 
-def test_a_sigmoid_head_by_hand():
-    """Two columns at zero ask two questions of log 2 each; a sure right answer costs nothing."""
+@pytest.mark.parametrize(("classification", "asked"), [("sigmoid", 2), ("sigmoid_classes", 1)])
+def test_a_sigmoid_head_by_hand(classification, asked):
+    """Columns at zero ask questions of log 2 each; a sure right answer costs nothing."""
     logits, offsets = jnp.zeros((4, 2)).at[0].set(jnp.float32([-30, 30])), jnp.zeros((4, 4))
     loss = losses.multibox(
-        logits, offsets, jnp.int32([1, 0, 0, 0]), offsets, classification="sigmoid"
+        logits, offsets, jnp.int32([1, 0, 0, 0]), offsets, classification=classification
     )
-    np.testing.assert_allclose(loss.classification, 3 * 2 * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(loss.classification, 3 * asked * np.log(2), rtol=1e-6)
 
 
 def test_no_positives_give_zero_loss_and_finite_gradients():

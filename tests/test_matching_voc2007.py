@@ -9,6 +9,7 @@ import numpy as np
 import oracles_matching
 import pytest
 
+from scripts import annotated
 from scripts import report_matching as report
 
 CLAIMS = {
@@ -27,7 +28,7 @@ def prior_boxes(request):
 
 
 def annotations(real_data, every=1):
-    return report.read(real_data / "voc2007" / "voc2007_annotations_9963.tar.gz", every)
+    return annotated.read(real_data / "voc2007" / "voc2007_annotations_9963.tar.gz", every)
 
 
 def verdict(boxes, prior_boxes, matcher, found):
@@ -58,9 +59,10 @@ def leaning(overlaps, found):
 
 def check(images, prior_boxes, matcher):
     """The share of images that rounding decided; fails on a wrong one."""
+    boxes = [image.boxes for image in images]
     verdicts = {
-        image.name: verdict(image.boxes, prior_boxes, matcher, found)
-        for image, found in report.matched(images, prior_boxes, matcher)
+        images[row].name: verdict(boxes[row], prior_boxes, matcher, found)
+        for row, found in annotated.matched(boxes, report.matcher_of(prior_boxes, matcher))
     }
     counts = {name: list(verdicts.values()).count(name) for name in ("equal", "rounding", "wrong")}
     print(f"\n{matcher}, {len(prior_boxes)} priors, {len(images)} images: {counts}")
@@ -85,8 +87,7 @@ def test_every_annotation_meets_the_oracle(real_data, prior_boxes, matcher):
 @pytest.mark.parametrize("matcher", CLAIMS)
 def test_a_wrong_matching_is_noticed(prior_boxes, matcher):
     boxes = np.float32([[0.11, 0.12, 0.43, 0.47], [0.2, 0.2, 0.33, 0.85]])
-    images = [report.Annotated("two", boxes)]
-    ((_, found),) = report.matched(images, prior_boxes, matcher)
+    ((_, found),) = annotated.matched([boxes], report.matcher_of(prior_boxes, matcher))
     assert verdict(boxes, prior_boxes, matcher, found) == "equal"
     matched = np.flatnonzero(found >= 0)
     for change in (-1, 1):  # one prior lost, or given to the other truth

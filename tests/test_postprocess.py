@@ -65,7 +65,7 @@ def heads(seed, priors=120, classes=4):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("per_class", "in_total"), [(400, 200), (20, 15)])
-@pytest.mark.parametrize("classification", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("classification", ["softmax", "sigmoid", "sigmoid_classes"])
 def test_detections_meet_the_oracle(seed, per_class, in_total, classification):
     arguments = heads(seed)
     found = jax.jit(

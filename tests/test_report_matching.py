@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import ssd300_vgg16_voc
+from scripts import annotated
 from scripts import report_matching as report
 from ssd_jax.errors import DataError
 
@@ -30,19 +31,19 @@ def archive(tmp_path):
 
 
 def test_an_archive_is_counted_by_hand(archive):
-    images = report.read(archive)
+    images = annotated.read(archive)
     assert [len(image.boxes) for image in images] == [2, 2, 0]
     for matcher, small in (("best_prior", [1, 1, 0]), ("bipartite", [1, 1, 1])):
         areas, counts = report.priors_of_truths(images, ssd300_vgg16_voc.get_config(), matcher)
         np.testing.assert_allclose(areas, [100, 300**2, 64, 64], rtol=1e-4)
         assert counts[[0, 2, 3]].tolist() == small and counts[1] >= 2
-    assert len(report.read(archive, every=2)) == 2
+    assert len(annotated.read(archive, every=2)) == 2
 
 
 def test_the_table_and_the_picture(tmp_path):
     counts = np.array([0, 1, 12]), np.array([10.0, 20.0, 99.0**2])
     results = {(n, m): (counts[1], counts[0]) for n in report.NETWORKS for m in report.MATCHERS}
-    for size in report.SIZES.values():
+    for size in annotated.SIZES.values():
         assert size[0] < size[1]
     areas = np.concatenate([counts[1], [50.0**2]])
     results = {key: (areas, np.append(counts[0], 5)) for key in results}
@@ -58,7 +59,7 @@ def test_the_table_and_the_picture(tmp_path):
 def test_what_is_no_archive_is_refused(tmp_path):
     path = tmp_path / "annotations.tar.gz"
     with pytest.raises(DataError, match="not an archive"):
-        report.read(path)
+        annotated.read(path)
     path.write_bytes(b"no archive")
     with pytest.raises(DataError, match="not an archive"):
-        report.read(path)
+        annotated.read(path)

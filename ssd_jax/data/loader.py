@@ -50,30 +50,38 @@ def training_batches(
 def training_example(
     source: Source, config: ConfigDict, record: int, sample: int, pad_to: int
 ) -> dict:
-    """Record number `record`, augmented as sample number `sample`, padded to `pad_to` boxes.
-
-    Crowds are CROWD whatever `matching.difficult` says of difficult truths.
-    """
-    rng = np.random.default_rng((config.seed, sample))
-    size, fill = config.image_size, _fill(config)
+    """Record number `record`, augmented as sample number `sample`, padded to `pad_to` boxes."""
     example = source[record]
-    difficult = config.matching.difficult
-    if example.get("crowds", False):
-        example["labels"] = np.where(example["ignore"], CROWD, example["labels"])
-    elif difficult == "drop":
-        kept = ~example["ignore"]
-        example |= {name: example[name][kept] for name in ("boxes", "labels", "ignore")}
-    example = augment.augment(rng, example, config.augment, size, fill)
-    if difficult == "ignore":
-        unclear = example["ignore"] & (example["labels"] > 0)
-        example["labels"] = np.where(unclear, IGNORED, example["labels"])
+    view, boxes, labels = training_truths(example, config, sample)
     return {
-        "image": example["image"],
-        "boxes": _padded(example["boxes"], pad_to),
-        "labels": _padded(example["labels"].astype(np.int32), pad_to),
+        "image": augment.warp(example["image"], view, config.image_size, _fill(config)),
+        "boxes": _padded(boxes, pad_to),
+        "labels": _padded(labels.astype(np.int32), pad_to),
         "sample": np.int32(sample),
         "image_id": np.int32(example["image_id"]),
     }
+
+
+def training_truths(
+    truths: dict, config: ConfigDict, sample: int
+) -> tuple[augment.View, np.ndarray, np.ndarray]:
+    """What sample number `sample` shows of an image: the view, boxes [N, 4] and labels [N] in it.
+
+    `truths` are the image's boxes, labels, ignore, and whether that marks crowds; pixels are not
+    needed. A label is IGNORED where the truth is to be, and CROWD, whatever `matching.difficult`
+    says, where it is one.
+    """
+    rng = np.random.default_rng((config.seed, sample))
+    difficult = config.matching.difficult
+    truths = {name: truths[name] for name in ("boxes", "labels", "ignore")} | {
+        "labels": np.where(truths["ignore"] & truths.get("crowds", False), CROWD, truths["labels"])
+    }
+    if difficult == "drop":
+        kept = ~truths["ignore"] | (truths["labels"] == CROWD)
+        truths = {name: rows[kept] for name, rows in truths.items()}
+    view, seen = augment.choose(rng, truths, config.augment)
+    unclear = seen["ignore"] & (seen["labels"] > 0) & (difficult == "ignore")
+    return view, seen["boxes"], np.where(unclear, IGNORED, seen["labels"])
 
 
 def evaluation_batches(source: Source, config: ConfigDict, rows: int) -> Iterator[dict]:

@@ -76,15 +76,13 @@ class Records:
         image = self._load(i)
         if image.shape[:2] != record.size:
             raise DataError(f"{record.path}: the image changed while it was in use; start again")
-        return {
-            "image": image,
-            "boxes": record.boxes.copy(),
-            "labels": record.labels.copy(),
-            "ignore": record.ignore.copy(),
-            "crowds": self._crowds,
-            "image_id": int(i),
-            "size": record.size,
-        }
+        return self.truths(i) | {"image": image, "image_id": int(i), "size": record.size}
+
+    def truths(self, i: int) -> dict:
+        """Boxes, labels, ignore and crowds of example `i`, without its pixels."""
+        record = self._records[i]
+        rows = {name: getattr(record, name).copy() for name in ("boxes", "labels", "ignore")}
+        return rows | {"crowds": self._crowds}
 
     def name(self, i: int) -> str:
         """File name of image `i`, for messages."""

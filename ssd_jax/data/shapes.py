@@ -84,6 +84,11 @@ class Shapes:
             "size": self.image_size,
         }
 
+    def truths(self, i: int) -> dict:
+        """Boxes, labels and ignore of scene `i`, which is drawn for them: objects hide others."""
+        scene = self[i]
+        return {name: scene[name] for name in ("boxes", "labels", "ignore")}
+
     def name(self, i: int) -> str:
         """Name of scene `i` for messages."""
         return f"shapes/{self.split}/{i}"

@@ -29,6 +29,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> dict: ...
+    def truths(self, index: int) -> dict: ...
     def name(self, index: int) -> str: ...
     def summary(self) -> str: ...
 
@@ -50,6 +51,10 @@ class Joined:
     def __getitem__(self, index: int) -> dict:
         part, inner = self._locate(index)
         return part[inner] | {"image_id": index}
+
+    def truths(self, index: int) -> dict:
+        part, inner = self._locate(index)
+        return part.truths(inner)
 
     def name(self, index: int) -> str:
         part, inner = self._locate(index)

@@ -33,7 +33,7 @@ def read(tensors: dict[str, np.ndarray], config: ConfigDict) -> Imported:
     Column 0 is the background; the scores are sigmoids, and the file has no class names.
     """
     check_pixels(config, mean=(127.5,) * 3, std=(127.5,) * 3)
-    if config.loss.classification != "sigmoid":
+    if config.loss.classification == "softmax":
         raise CheckpointError("these weights have sigmoid scores: config.loss.classification")
     params, batch_stats, left = {}, {}, {}
     priors = None

@@ -46,9 +46,16 @@ class Backbone(nn.Module):
     38, 19, 10, 5, 3, 1 at 300 x 300 and 64, 32, 16, 8, 4, 2, 1 at 512 x 512. `input_size` picks
     the extra layers; the images may have another size, as long as no map vanishes.
     The network has no batch norm, so `axis_name` and `train` change nothing.
+
+    Ablations of the paper: `levels` keeps that many maps, two at least, and leaves out the layers
+    of the coarser ones (Table 3). Without `atrous` pool5 halves, fc6 and fc7 are VGG16's own (7 x 7
+    and 1 x 1, 4096 channels), and conv5_3 is a map too (section 3.1, Table 2); the last extra
+    layer is left out then, so that the maps have the sizes above.
     """
 
     input_size: int = 300
+    levels: int = 7  # at most
+    atrous: bool = True
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
@@ -65,6 +72,8 @@ class Backbone(nn.Module):
         conv = functools.partial(
             Conv, dtype=self.dtype, kernel_init=nn.initializers.lecun_uniform()
         )
+        if self.levels < 2:
+            raise ConfigError(f"model.backbone.levels is {self.levels}: vgg has 2 maps at least")
         x = images
         for stage, (depth, channels) in enumerate(STAGES, start=1):
             for i in range(1, depth + 1):
@@ -73,18 +82,25 @@ class Backbone(nn.Module):
                 maps = [L2Norm(name="conv4_3_norm")(x)]
             if stage < 5:
                 x = _halved(x)
-        x = nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME")  # pool5
-        x = nn.relu(conv(1024, (3, 3), padding=6, kernel_dilation=6, name="fc6")(x))
-        x = nn.relu(conv(1024, (1, 1), name="fc7")(x))
+        extras = EXTRAS[self.input_size]
+        if self.atrous:
+            x = nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME")  # pool5
+            x = nn.relu(conv(1024, (3, 3), padding=6, kernel_dilation=6, name="fc6")(x))
+            x = nn.relu(conv(1024, (1, 1), name="fc7")(x))
+        else:
+            maps.append(x)
+            x = nn.relu(conv(4096, (7, 7), padding=3, name="fc6")(_halved(x)))
+            x = nn.relu(conv(4096, (1, 1), name="fc7")(x))
+            extras = extras[:-1]
         maps.append(x)
 
-        extras = EXTRAS[self.input_size]
+        extras = extras[: max(0, self.levels - len(maps))]
         for stage, (squeeze, channels, kernel, stride, padding) in enumerate(extras, start=6):
             x = nn.relu(conv(squeeze, (1, 1), name=f"conv{stage}_1")(x))
             grow = conv(channels, (kernel, kernel), stride, padding=padding, name=f"conv{stage}_2")
             x = nn.relu(grow(x))
             maps.append(x)
-        return tuple(maps)
+        return tuple(maps[: self.levels])
 
 
 def _halved(x: Float[Array, "B H W N"]) -> Float[Array, "B h w N"]:
