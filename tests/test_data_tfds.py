@@ -15,6 +15,7 @@ import tensorflow_datasets
 from test_prepare_tfds import (
     TEST,
     TRAINVAL,
+    TRAINVAL_2012,
     coco_contents,
     picture,
     prepare,
@@ -100,6 +101,20 @@ def test_boxes_of_voc_are_one_based(voc2007, monkeypatch):
     assert "clipped" not in summary  # 50 / 50 and 40 / 40 in float32, less than 1 pixel is lost
 
 
+def test_two_years_are_joined(voc2007, tmp_path, monkeypatch):
+    cat = ("cat", (1, 1, 25, 20), False)
+    images, xmls = {key: picture() for key in "ab"}, {key: voc_xml(cat) for key in "ab"}
+    lists = {"train": ["a"], "val": ["b"]}
+    write_voc(tmp_path / TRAINVAL_2012, "2012", lists, images, xmls)
+    prepare("voc/2012", tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    specs = tuple(f"tfds:voc/{year}:train+validation" for year in (2007, 2012))
+    source = sources.make(specs, micro.get_config())
+    assert len(source) == 5 and sorted(map(source.name, (3, 4))) == ["a.jpg", "b.jpg"]
+    np.testing.assert_allclose(source[4]["boxes"], [[0, 0, 0.5, 0.5]], atol=1e-7)
+    assert source.summary().count("train+validation: ") == 2
+
+
 def test_splits_slices_and_given_classes(voc2007):
     assert len(tfds.read(voc2007, "train[:50%]")) == 1
     config = micro.get_config()
@@ -177,6 +192,25 @@ def test_coco_is_what_the_reader_of_its_files_gives(coco2017, tmp_path):
     scores = [dict(evaluate.coco_scores(each, [each[0]], found)) for each in (source, expected)]
     np.testing.assert_equal(*scores)
     assert scores[0]["coco/AP_medium"] > 0  # areas of 1024.5 pixels, where the boxes have 450
+
+
+def test_coco_scores_find_the_images_whatever_their_order(tmp_path):
+    """Records lie in another order than the annotation file; every box is found where it is."""
+    ids = [3, 1, 40, 17, 9, 5]
+    content = coco_contents([]) | {
+        "images": [{"id": key, "file_name": f"{key}.jpg"} for key in ids],
+        "annotations": [{"id": i, "image_id": key, "category_id": 18, "area": 1024.5, "iscrowd": 0,
+                         "bbox": [key, 2, 6 + i, 30 - i]} for i, key in enumerate(ids, 1)],
+    }  # fmt: skip
+    files = {f"{key}.jpg": picture() for key in ids}
+    parts = ("train2017", "val2017")
+    write_coco(tmp_path, {part: files for part in parts}, {part: content for part in parts})
+    source = tfds.read(prepare("coco/2017", tmp_path), "train")
+    assert [source.name(i) for i in range(6)] != list(files)
+    truths = [source[i] for i in range(6)]
+    found = [truth | {"scores": np.float32([0.9])} for truth in truths]
+    scores = dict(evaluate.coco_scores(source, truths, found))
+    assert scores["coco/AP"] == scores["coco/AP_medium"] == pytest.approx(1)
 
 
 def test_coco_without_its_annotation_file_says_so(coco2017):

@@ -36,8 +36,8 @@ def read(
       argument: splits of the set, as TFDS writes them: `train`, `train+validation`, `train[:10%]`.
       classes: label i + 1 is classes[i]. Left out, they are the names of the set, in its order.
 
-    Every record is read once at the start for its boxes and the header of its image, some thousand
-    a second; pixels are decoded when they are asked for, by the decoder of every reader. `is_crowd`
+    Every record is read once at the start for its boxes and the header of its image, one to two
+    thousand a second; pixels are decoded when asked for, by the decoder of every reader. `is_crowd`
     and `is_difficult` are `ignore`. TFDS keeps PASCAL VOC's 1-based numbers as they are, and they
     are read as `voc.read` reads them; boxes of other sets are taken as they are. COCO scores of
     `coco/…` come from `instances_….json` beside the records, and `summary()` says where it is
