@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 
-from ssd_jax.errors import CheckpointError
+from ssd_jax.errors import CheckpointError, SsdError
 
 
 def cuts(data: bytes):
@@ -21,7 +21,7 @@ def survives(read, data: bytes, count: int, most_bytes: int = 2**22) -> int:
     tracemalloc.start()
     for _ in range(count):
         try:
-            read(_damaged(data, random))
+            read(damaged(data, random))
         except CheckpointError as error:
             refused += 1
             assert len(str(error)) < 2000
@@ -31,7 +31,23 @@ def survives(read, data: bytes, count: int, most_bytes: int = 2**22) -> int:
     return refused
 
 
-def _damaged(data: bytes, random: np.random.Generator) -> bytes:
+def names_a_file(folder, write, read, data: bytes, count: int) -> int:
+    """How many of `count` damaged files, which `write` puts into `folder`, `read` refuses.
+
+    The message must be short and name a file, which may be another that the damaged one points to.
+    """
+    random, refused = np.random.default_rng(0), 0
+    for _ in range(count):
+        write(damaged(data, random))
+        try:
+            read()
+        except SsdError as error:
+            refused += 1
+            assert f"{folder}/" in str(error) and len(str(error)) < 2000, error
+    return refused
+
+
+def damaged(data: bytes, random: np.random.Generator) -> bytes:
     data = bytearray(data)
     for _ in range(random.integers(1, 4)):
         at, length = random.integers(len(data)), random.integers(1, 9)

@@ -42,7 +42,10 @@ class Scan:
         """
         header = self._header(path)
         size = header.size
-        if said is None or min(said) < 1 or said == size:
+        if said is None or min(said) < 1:
+            turned = {"images whose EXIF rotation is ignored": 1}
+            return Sized(size, False, turned if header.orientation > 1 else {})
+        if said == size:
             return Sized(size, False, {})
         if header.orientation >= 5 and said == size[::-1]:
             return Sized(said, True, {"images turned by EXIF, as their annotations are": 1})
@@ -53,12 +56,6 @@ class Scan:
                 "size and annotation disagree",
             )
         return Sized(size, False, {"wrong sizes in annotations, the image's taken": 1})
-
-    def look_upright(self, path: Path) -> Sized:
-        """Size of an image whose boxes refer to what a viewer shows, turned as EXIF says."""
-        header = self._header(path)
-        size = header.size[::-1] if header.orientation >= 5 else header.size
-        return Sized(size, header.orientation > 1, {})
 
     def gather(self, function: Callable, keys: Iterable[Hashable]) -> dict:
         """key -> `function` of it, by several threads; one DataError for all that fail.

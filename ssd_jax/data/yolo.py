@@ -41,11 +41,10 @@ def read(
         lists of images; or a file with a class name a line.
       classes: label i + 1 is classes[i]. Left out, they are the names in the order of the file.
 
-    Boxes are of the picture as EXIF turns it. Relative paths start at `path` of `data.yaml`, that
-    one at the file itself. Folders are read with all in them, sorted. An image without label file,
-    or with an empty one, has no boxes; `summary()` counts the former, and boxes that are dropped or
-    clipped. Raises DataError naming the file and the line, and ConfigError where it is not clear
-    what to read.
+    Relative paths start at `path` of `data.yaml`, that one at the file itself. Folders are read
+    with all in them, sorted. An image without label file, or with an empty one, has no boxes;
+    `summary()` counts the former, and boxes that are dropped or clipped. Raises DataError naming
+    the file and the line, and ConfigError where it is not clear what to read.
     """
     place, scan = Path(place), scan or Scan()
     is_yaml = place.suffix.lower() in (".yaml", ".yml")
@@ -118,7 +117,7 @@ def _label_file(image: Path) -> Path:
 
 
 def _record(path: Path, label_of: np.ndarray, scan: Scan) -> Record:
-    sized, labels = scan.look_upright(path), _label_file(path)
+    sized, labels = scan.look(path), _label_file(path)
     lines = _text(labels).splitlines() if labels.exists() else []
     rows = [
         _row(line.split(), f"{labels}, line {number}", len(label_of))
@@ -130,10 +129,12 @@ def _record(path: Path, label_of: np.ndarray, scan: Scan) -> Record:
     inside = box_ops.clip(corners)
     corners = np.where(np.abs(corners - inside) < _ROUNDED, inside, corners)
     fitted = fit(corners, (numbers[:, 3:] == 0).any(axis=1), numbers[:, 0].tolist())
-    notes = fitted.notes | ({} if labels.exists() else {"images without label file": 1})
+    notes = (
+        fitted.notes | sized.notes | ({} if labels.exists() else {"images without label file": 1})
+    )
     kept = label_of[numbers[:, 0].astype(int)[fitted.kept]]
     ignore = np.zeros(len(kept), bool)
-    return Record(path, sized.size, fitted.boxes, kept, ignore, notes, sized.upright)
+    return Record(path, sized.size, fitted.boxes, kept, ignore, notes)
 
 
 def _row(cells: list[str], where: str, classes: int) -> list[float]:
