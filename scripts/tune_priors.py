@@ -25,6 +25,7 @@ from ssd_jax.errors import ConfigError
 def tuned(config: ConfigDict, images: truths.Images, picture: Path) -> tuple[ConfigDict, dict]:
     """The config with the proposed priors, and the report, which is written and printed."""
     table = overlap.grid(config)
+    _tell(f"{len(images.truths)} images, as training sees them …")
     pictures = truths.pictures(images, config)
     views = sorted({each.augmented for each in pictures})
     kinds = [
@@ -35,6 +36,7 @@ def tuned(config: ConfigDict, images: truths.Images, picture: Path) -> tuple[Con
     after = search.tune(config, kinds, table, _tell)
     proposed = config if after == before else search.with_fields(config, after)
     configs.validate(proposed)
+    _tell("counting the priors of truths …")
     both, classes = (config, proposed), images.classes
     measured = tuple(report.measure(each, pictures, table, len(classes)) for each in both)
     found = report.figures(pictures, measured, classes, table.image_size)
@@ -62,18 +64,20 @@ def _tell(text: str) -> None:
 
 def story(base: str, annotations: str | None, document: dict) -> str:
     """What the docstring of a written config says."""
-    of = annotations or "its training data"
+    of = f"--annotations={annotations}" if annotations else "its training data"
     lines = [
         f"{base} with priors fitted to annotations.",
-        f"Sizes and aspect ratios by scripts/tune_priors.py, from {document['images']} images of",
-        f"{of}.",
+        "Sizes and aspect ratios by scripts/tune_priors.py.",
+        f"From {document['images']} images of {of}.",
     ]
     for view, groups in document["figures"]["held out"].items():
         if groups["all"]["truths"]:
             recall, mean_iou = (
                 "{:.3f} -> {:.3f}".format(*groups["all"][name]) for name in ("recall", "mean_iou")
             )
-            lines.append(f"Held-out truths {view}: best IoU from .5 on {recall}, mean {mean_iou}.")
+            lines.append(
+                f"Held-out truths, {view}: recall at IoU .5 {recall}, mean best IoU {mean_iou}."
+            )
     return "\n".join(lines)
 
 
