@@ -46,16 +46,21 @@ def tuned(config: ConfigDict, images: truths.Images, picture: Path) -> tuple[Con
     }  # fmt: skip
     plot.draw(picture, found, both, pictures, table)
     workdir.write_json(picture.with_suffix(".json"), document)
-    print(_fields("before", before), _fields("after", after), report.tables(found), sep="\n")
+    print(_fields("before", before) + _fields("after", after), report.tables(found), sep="\n")
     return proposed, document
 
 
 def _fields(when: str, fields: search.Fields) -> str:
-    return "\n".join(
-        f"{when:<6}  config.priors.{name} = {value}"
+    return "".join(
+        f"{when:<6}  config.priors.{name} = {_rounded(value)}\n"
         for name, value in fields._asdict().items()
         if value
     )
+
+
+def _rounded(value):
+    """Numbers that a formula made, cut to what can be read."""
+    return tuple(map(_rounded, value)) if isinstance(value, tuple) else round(value, 2)
 
 
 def _tell(text: str) -> None:
