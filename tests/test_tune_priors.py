@@ -183,6 +183,17 @@ def test_a_proposal_is_valid_costs_the_same_and_no_figure_falls(image_size, chan
     assert not changes.get("truncate") or all(size == int(size) for size in sizes)
 
 
+def test_sizes_ascend_and_are_not_below_the_strides():
+    config = with_size((160, 320), levels=3)
+    corners = np.random.default_rng(1).uniform(0, 0.9, (30, 2))
+    tiny = np.concatenate([corners, corners + np.array([5 / 320, 5 / 160])], axis=1)
+    proposed, old, new = proposal(config, tiny)
+    assert new.mean_iou > old.mean_iou
+    sizes = np.array(proposed.priors.sizes)
+    assert (sizes[:3] >= [8, 16, 32]).all() and sizes[0] < 9
+    assert (sizes[1:] >= 1.05 * sizes[:-1]).all()
+
+
 def test_an_explicit_finest_level_is_fitted_too():
     config = with_size((160, 320), levels=2, first_level=((30.0, 30.0), (40.0, 20.0)))
     corners = np.random.default_rng(1).uniform(0, 0.8, (30, 2))
