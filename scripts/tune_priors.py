@@ -25,6 +25,7 @@ from ssd_jax.errors import ConfigError
 def tuned(config: ConfigDict, images: truths.Images, picture: Path) -> tuple[ConfigDict, dict]:
     """The config with the proposed priors, and the report, which is written and printed."""
     table = overlap.grid(config)
+    _tell(f"{len(images.truths)} images, as training sees them …")
     pictures = truths.pictures(images, config)
     views = sorted({each.augmented for each in pictures})
     kinds = [
@@ -35,6 +36,7 @@ def tuned(config: ConfigDict, images: truths.Images, picture: Path) -> tuple[Con
     after = search.tune(config, kinds, table, _tell)
     proposed = config if after == before else search.with_fields(config, after)
     configs.validate(proposed)
+    _tell("counting the priors of truths …")
     both, classes = (config, proposed), images.classes
     measured = tuple(report.measure(each, pictures, table, len(classes)) for each in both)
     found = report.figures(pictures, measured, classes, table.image_size)
@@ -44,16 +46,21 @@ def tuned(config: ConfigDict, images: truths.Images, picture: Path) -> tuple[Con
     }  # fmt: skip
     plot.draw(picture, found, both, pictures, table)
     workdir.write_json(picture.with_suffix(".json"), document)
-    print(_fields("before", before), _fields("after", after), report.tables(found), sep="\n")
+    print(_fields("before", before) + _fields("after", after), report.tables(found), sep="\n")
     return proposed, document
 
 
 def _fields(when: str, fields: search.Fields) -> str:
-    return "\n".join(
-        f"{when:<6}  config.priors.{name} = {value}"
+    return "".join(
+        f"{when:<6}  config.priors.{name} = {_rounded(value)}\n"
         for name, value in fields._asdict().items()
         if value
     )
+
+
+def _rounded(value):
+    """Numbers that a formula made, cut to what can be read."""
+    return tuple(map(_rounded, value)) if isinstance(value, tuple) else round(value, 2)
 
 
 def _tell(text: str) -> None:
@@ -62,18 +69,20 @@ def _tell(text: str) -> None:
 
 def story(base: str, annotations: str | None, document: dict) -> str:
     """What the docstring of a written config says."""
-    of = annotations or "its training data"
+    of = f"--annotations={annotations}" if annotations else "its training data"
     lines = [
         f"{base} with priors fitted to annotations.",
-        f"Sizes and aspect ratios by scripts/tune_priors.py, from {document['images']} images of",
-        f"{of}.",
+        "Sizes and aspect ratios by scripts/tune_priors.py.",
+        f"From {document['images']} images of {of}.",
     ]
     for view, groups in document["figures"]["held out"].items():
         if groups["all"]["truths"]:
             recall, mean_iou = (
                 "{:.3f} -> {:.3f}".format(*groups["all"][name]) for name in ("recall", "mean_iou")
             )
-            lines.append(f"Held-out truths {view}: best IoU from .5 on {recall}, mean {mean_iou}.")
+            lines.append(
+                f"Held-out truths, {view}: recall at IoU .5 {recall}, mean best IoU {mean_iou}."
+            )
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ def draw(
     `found` is what `report.figures` makes, `configs` are before and after. Reached are held-out
     truths, where there are any.
     """
-    part = "held out" if found["held out"]["as it is"]["all"]["truths"] else "searched"
+    part = "held out" if found["held out"]["plain"]["all"]["truths"] else "searched"
     views = found[part]
     boxes = np.concatenate([picture.boxes for picture in pictures])
     sides = annotated.sides(boxes, table.image_size)
@@ -38,7 +38,7 @@ def draw(
     panels = left.subplots(len(views), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (view, groups) in zip(panels, views.items()):
         _bars(panel, f"best IoU ≥ .5, {part}, {view}", groups)
-    panels[0].legend(loc="lower right", fontsize=8)
+    panels[0].legend(loc="upper center", ncols=2, fontsize=8)
     limits = sides.min() / 1.1, max(sides.max(), max(table.image_size)) * 1.6
     shared = right.subplots(1, 2, sharex=True, sharey=True)
     for panel, title, config in zip(shared, ("before", "after"), configs):
@@ -58,7 +58,7 @@ def _bars(panel, title: str, groups: dict) -> None:
         values = [groups[name]["recall"][int(side > 0)] for name in names]
         bars = panel.bar(places + side, values, 0.38, color=color, label=label)
         panel.bar_label(bars, [f"{value:.2f}" for value in values], fontsize=7)
-    panel.set(title=title, ylim=(0, 1.12))
+    panel.set(title=title, ylim=(0, 1.45), yticks=(0, 0.5, 1))
     panel.set_xticks(places, names)
 
 

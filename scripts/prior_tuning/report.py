@@ -14,7 +14,7 @@ from scripts.prior_tuning.truths import Picture
 from ssd_jax import step
 
 PARTS = {"searched": False, "held out": True}
-VIEWS = {"as it is": False, "augmented": True}
+VIEWS = {"plain": False, "augmented": True}
 FIGURES = {"recall": "best IoU ≥ .5", "mean_iou": "mean best IoU", "positives": "priors a truth"}
 _MATCHED = 2000  # pictures of each part and view whose priors are counted
 
@@ -32,21 +32,21 @@ def measure(config: ConfigDict, pictures: list[Picture], table: Grid, classes: i
     Priors are counted in at most `_MATCHED` pictures of a part and view, evenly spread.
     """
     boxes = np.concatenate([picture.boxes for picture in pictures])
-    (iou,) = Scorer([boxes], table).best(config)
+    (iou,) = Scorer([boxes], table).best(config.priors)
     match = partial(step.matched, step.build(config, classes + 1))
     counts = [np.full(len(picture.boxes), np.nan) for picture in pictures]
-    for held_out in PARTS.values():
-        for augmented in VIEWS.values():
-            rows = [
-                row
-                for row, picture in enumerate(pictures)
-                if (picture.held_out, picture.augmented) == (held_out, augmented)
-            ]
-            rows = rows[:: max(1, -(-len(rows) // _MATCHED))]
-            found = annotated.positives([pictures[row].boxes for row in rows], match)
-            for row, count in zip(rows, found):
-                counts[row] = count
+    rows = [row for kind in _kinds(pictures) for row in kind[:: -(-len(kind) // _MATCHED)]]
+    for row, count in zip(rows, annotated.positives([pictures[row].boxes for row in rows], match)):
+        counts[row] = count
     return Measured(iou, np.concatenate(counts))
+
+
+def _kinds(pictures: list[Picture]) -> list[list[int]]:
+    """Rows of the pictures of each part and view."""
+    kinds = {}
+    for row, picture in enumerate(pictures):
+        kinds.setdefault((picture.held_out, picture.augmented), []).append(row)
+    return list(kinds.values())
 
 
 def figures(
@@ -103,7 +103,7 @@ def tables(found: dict) -> str:
     ]
     classes = [
         [group.removeprefix("class "), view, views[group]]
-        for group in found["held out"]["as it is"]
+        for group in found["held out"]["plain"]
         if group.startswith("class ")
         for view, views in found["held out"].items()
     ]

@@ -45,8 +45,13 @@ def fields_of(config: ConfigDict, table: Grid) -> Fields:
 def with_fields(config: ConfigDict, fields: Fields) -> ConfigDict:
     """A copy of the config with these fields."""
     changed = ConfigDict(config.to_dict())
-    changed.priors.update(fields._asdict())
+    changed.priors = block(config.priors, fields)
     return changed.lock()
+
+
+def block(config: ConfigDict, fields: Fields) -> ConfigDict:
+    """A copy of `config.priors` with these fields."""
+    return ConfigDict(config.to_dict() | fields._asdict())
 
 
 class Score(NamedTuple):
@@ -65,7 +70,7 @@ class Score(NamedTuple):
 
 
 class Scorer:
-    """Scores of configs that differ in priors, on boxes [N, 4] as they are and augmented.
+    """Scores of blocks `config.priors`, on boxes [N, 4] as they are and augmented.
 
     Tables that are tried differ in a few shapes, so the IoU with each shape is kept while in use.
     """
@@ -80,7 +85,7 @@ class Scorer:
         return Score(np.array(recall), np.array([np.mean(iou) for iou in ious]))
 
     def best(self, config: ConfigDict) -> list[np.ndarray]:
-        """Best IoU [N] of each kind with all priors of `config.priors`."""
+        """Best IoU [N] of each kind with all priors of a block."""
         for level, shape in self._shapes(config) - self._known.keys():
             ious = [best_iou(boxes, self._table, level, shape) for boxes in self._kinds]
             self._known[level, shape] = ious
@@ -88,12 +93,12 @@ class Scorer:
         return [np.maximum.reduce(ious) for ious in zip(*used)]
 
     def keep_only(self, config: ConfigDict) -> None:
-        """Forget the shapes that a config does not have."""
+        """Forget the shapes that a block does not have."""
         self._known = {key: self._known[key] for key in self._shapes(config)}
 
     def _shapes(self, config: ConfigDict) -> set[tuple]:
         size, levels = self._table.image_size, len(self._table.maps)
-        cells = priors.cell_sizes(config.priors, size, levels)
+        cells = priors.cell_sizes(config, size, levels)
         return {(level, shape) for level in range(levels) for shape in cells[level]}
 
 
@@ -113,10 +118,10 @@ def tune(
     found = [before]
     for name, start in starts.items():
         score = Scorer(some, table)
-        found.append(_climb(config, start, score, score(config), limits, name, tell))
+        found.append(_climb(config.priors, start, score, score(config.priors), limits, name, tell))
     everything = Scorer(kinds, table)
-    floor = everything(config)
-    return max(found, key=lambda fields: everything(with_fields(config, fields)).against(floor))
+    floor = everything(config.priors)
+    return max(found, key=lambda fields: everything(block(config.priors, fields)).against(floor))
 
 
 def _climb(
@@ -124,7 +129,7 @@ def _climb(
     tell: Callable[[str], None],
 ) -> Fields:  # fmt: skip
     """The fields that steps from `at` lead to."""
-    best = score(with_fields(config, at)).against(floor)
+    best = score(block(config, at)).against(floor)
     for step in _STEPS:
         improved = True
         while improved:
@@ -134,12 +139,12 @@ def _climb(
                     tried = limits.rounded(_moved(at, sign * step * move))
                     if tried == at or not limits.allow(tried):
                         continue
-                    total = score(with_fields(config, tried)).against(floor)
+                    total = score(block(config, tried)).against(floor)
                     if total > best + _LEAST_GAIN:
                         at, best, improved = tried, total, True
                         break
-                score.keep_only(with_fields(config, at))
-            tell(f"from {name}, step {step:g}: {score(with_fields(config, at))}")
+                score.keep_only(block(config, at))
+            tell(f"from {name}, step {step:g}: {score(block(config, at))}")
     return at
 
 
