@@ -69,7 +69,7 @@ def _from_yaml(path: Path, split: str) -> _Set:
         raise DataError(f"{path}: no names: not a data.yaml")
     names = content["names"]
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if set(names) != set(range(len(names))):
             raise DataError(f"{path}: names are not numbered 0, 1, 2 …")
         names = [names[number] for number in range(len(names))]
     places = content.get(split)
