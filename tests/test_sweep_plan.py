@@ -138,6 +138,14 @@ def test_all_that_is_wrong_is_said_at_once_and_of_which_setting(expand):
     assert not any(line.startswith("config.seed=0") for line in lines)
 
 
+def test_what_is_wrong_with_every_setting_is_said_once(expand):
+    with pytest.raises(ConfigError) as error:
+        expand("hyper.sweep('config.seed', [0, -1])", {"config.optim.ema": 2.0})
+    every, one = str(error.value).splitlines()
+    assert every.startswith("every setting: config.optim.ema=2.0 must be")
+    assert one.startswith("config.seed=-1: config.seed=-1 must be")
+
+
 def test_a_file_without_a_sweep_or_with_a_broken_one_is_refused(expand, tmp_path):
     with pytest.raises(ConfigError, match="has no get_hyper"):
         plan.expand("configs/quickstart.py", {})
