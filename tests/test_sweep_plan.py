@@ -189,8 +189,3 @@ def test_a_folder_without_a_sweep_and_a_damaged_one_are_refused(expand, tmp_path
         Path(tmp_path, "sweep.json").write_text(text)
         with pytest.raises(DataError, match="damaged"):
             plan.load(tmp_path)
-
-
-def test_short_names_tell_fields_apart():
-    names = plan.short_names(["config.priors.clip", "config.postprocess.clip", "config.seed"])
-    assert list(names.values()) == ["priors.clip", "postprocess.clip", "seed"]

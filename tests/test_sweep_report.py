@@ -201,3 +201,8 @@ def test_a_sweep_of_seeds_alone_is_one_setting(tmp_path):
     (only,) = groups.settings(records(tmp_path / "runs"))
     assert only.values == {} and only.label == "all" and len(only.records) == 2
     assert Path(report.write(tmp_path / "runs")).exists()
+
+
+def test_short_names_tell_fields_apart():
+    names = groups.short_names(["config.priors.clip", "config.postprocess.clip", "config.seed"])
+    assert list(names.values()) == ["priors.clip", "postprocess.clip", "seed"]

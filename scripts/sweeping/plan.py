@@ -138,21 +138,6 @@ def words(overrides: dict[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in overrides.items()) or "no override"
 
 
-def short_names(fields: list[str]) -> dict[str, str]:
-    """The shortest ends of dotted names that tell them apart."""
-
-    def ending(field: str, parts: int) -> str:
-        return ".".join(field.split(".")[-parts:])
-
-    short = {}
-    for field in fields:
-        parts = 1
-        while sum(ending(other, parts) == ending(field, parts) for other in fields) > 1:
-            parts += 1
-        short[field] = ending(field, parts)
-    return short
-
-
 def _settings(file: str) -> hyper.Settings:
     path = file.partition(":")[0]
     spec = importlib.util.spec_from_file_location("sweep_config", path)
