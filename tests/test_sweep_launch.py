@@ -87,6 +87,12 @@ def test_a_signal_goes_to_the_run_and_ends_the_sweep(tmp_path, number):
     assert "resumed\nended with exit code 0" in jobs[0].log.read_text() and jobs[1].log.exists()
 
 
+def test_a_ctrl_c_at_the_terminal_does_not_reach_a_run_twice(tmp_path):
+    """The terminal's goes to the whole session, and the one that is handed on is enough."""
+    other = job(tmp_path, f"import os; assert os.getsid(0) != {os.getsid(0)}")
+    launch.local([other])
+
+
 def test_an_array_is_stopped_saved_and_put_back_into_the_queue(tmp_path):
     """submitit's executor for this machine, and the signal of a preemption."""
     pytest.importorskip("submitit", reason="an optional requirement")
