@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from scripts.sweeping import plan
 from scripts.sweeping.record import Record
 
 SEED = "config.seed"
@@ -70,7 +69,7 @@ def statistic(values: Sequence[float]) -> Statistic:
 def settings(records: Sequence[Record]) -> list[Setting]:
     """The settings in the order of the sweep; one without values where only seeds differ."""
     fields = [name for name in differing(records) if name != SEED]
-    short = plan.short_names(fields)
+    short = short_names(fields)
     groups: dict[str, tuple[dict[str, Any], list[Record]]] = {}
     for record in records:
         values = {short[field]: value_of(record, field) for field in fields}
@@ -91,6 +90,21 @@ def value_of(record: Record, field: str) -> Any:
     for part in field.removeprefix("config.").split("."):
         value = value[part]
     return value
+
+
+def short_names(fields: list[str]) -> dict[str, str]:
+    """The shortest ends of dotted names that tell them apart."""
+
+    def ending(field: str, parts: int) -> str:
+        return ".".join(field.split(".")[-parts:])
+
+    short = {}
+    for field in fields:
+        parts = 1
+        while sum(ending(other, parts) == ending(field, parts) for other in fields) > 1:
+            parts += 1
+        short[field] = ending(field, parts)
+    return short
 
 
 def text(value: Any) -> str:

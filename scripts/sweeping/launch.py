@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -85,10 +86,11 @@ def run(each: Job, watch: Callable[[subprocess.Popen], None]) -> int:
     start = time.monotonic()
     with each.log.open("a") as log:
         print(f"$ {shlex.join(each.command)}", file=log, flush=True)
-        process = subprocess.Popen(
-            each.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            start_new_session=True, preexec_fn=_ignore_preemption,
-        )  # fmt: skip
+        with _unwarned():
+            process = subprocess.Popen(
+                each.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
         watch(process)
         code = process.wait()
         print(f"{ENDED} {code} after {duration(time.monotonic() - start)}", file=log)
@@ -133,9 +135,17 @@ class _Signals:
             self._process.terminate()
 
 
-def _ignore_preemption() -> None:
-    """SLURM sends its warning to every process of a job; only the job's own may act on it."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """A process that is started inside never sees SIGUSR2, as it inherits what is blocked.
+
+    SLURM sends its warning to every process of a job; only the job's own may act on it.
+    """
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def _say(text: str) -> None:

@@ -43,17 +43,20 @@ def expand(file: str, given: dict[str, Any]) -> Sweep:
     Raises ConfigError with a line for everything that is wrong with any setting.
     """
     base = parse(file, given)
-    runs, problems = {}, []
-    for overrides in _settings(file):
-        made, wrong = _checked(file, given, overrides)
-        problems += [f"{words(overrides)}: {line}" for line in wrong]
-        if not wrong:
-            same = json.dumps(configs.to_dict(made), sort_keys=True)
-            runs.setdefault(same, Run(run_id(overrides), overrides, made))
+    checked = [(each, *_checked(file, given, each)) for each in _settings(file)]
+    if not checked:
+        raise ConfigError(f"{file}: get_hyper returns no setting")
+    # A mistake of the base is that of every setting, and is said once.
+    common = set.intersection(*(set(wrong) for *_, wrong in checked)) if len(checked) > 1 else set()
+    problems = [f"every setting: {line}" for line in checked[0][2] if line in common]
+    for overrides, _, wrong in checked:
+        problems += [f"{words(overrides)}: {line}" for line in wrong if line not in common]
     if problems:
         raise ConfigError("\n".join(problems))
-    if not runs:
-        raise ConfigError(f"{file}: get_hyper returns no setting")
+    runs = {}
+    for overrides, made, _ in checked:
+        same = json.dumps(configs.to_dict(made), sort_keys=True)
+        runs.setdefault(same, Run(run_id(overrides), overrides, made))
     return Sweep(file, given, base, tuple(runs.values()))
 
 
@@ -133,21 +136,6 @@ def load(folder: Path) -> Sweep:
 def words(overrides: dict[str, Any]) -> str:
     """Overrides on a line, `config.seed=0 config.steps=10`."""
     return " ".join(f"{name}={value}" for name, value in overrides.items()) or "no override"
-
-
-def short_names(fields: list[str]) -> dict[str, str]:
-    """The shortest ends of dotted names that tell them apart."""
-
-    def ending(field: str, parts: int) -> str:
-        return ".".join(field.split(".")[-parts:])
-
-    short = {}
-    for field in fields:
-        parts = 1
-        while sum(ending(other, parts) == ending(field, parts) for other in fields) > 1:
-            parts += 1
-        short[field] = ending(field, parts)
-    return short
 
 
 def _settings(file: str) -> hyper.Settings:
