@@ -4,12 +4,15 @@
 
 BASE is shapes, vgg, or a folder in PASCAL VOC layout (see base.py). Paper: equation 4, with s_min
 .2, s_max .9, and conv4_3 at .1 (section 3.1).
-Runs: 12 settings with two seeds.
+Runs: 8 settings with two seeds, one scale at a time around the paper's.
 """
 
 from ml_collections import ConfigDict
 
 from configs.sweeps import base
+
+_PAPER = {"s_min": 0.2, "s_max": 0.9, "first": 0.1}
+_OTHERS = {"s_min": [0.15, 0.3, 0.4], "s_max": [0.6, 0.75], "first": [0.05, 0.15]}
 
 
 def get_config(start: str = "shapes") -> ConfigDict:
@@ -18,10 +21,14 @@ def get_config(start: str = "shapes") -> ConfigDict:
 
 
 def get_hyper(hyper):
-    """Every combination."""
-    return hyper.product([
-        hyper.sweep("config.priors.formula.s_min", [0.15, 0.2, 0.3]),
-        hyper.sweep("config.priors.formula.s_max", [0.6, 0.9]),
-        hyper.sweep("config.priors.formula.first", [0.05, 0.1]),
-        hyper.sweep("config.seed", [0, 1]),
-    ])  # fmt: skip
+    """The paper's scales, and each of the others instead of one of them."""
+
+    def scales(**others):
+        return hyper.product([
+            hyper.sweep(f"config.priors.formula.{name}", [value])
+            for name, value in (_PAPER | others).items()
+        ])  # fmt: skip
+
+    changed = [scales(**{name: value}) for name, values in _OTHERS.items() for value in values]
+    seeds = hyper.sweep("config.seed", [0, 1])
+    return hyper.product([hyper.chainit([scales(), *changed]), seeds])
