@@ -149,6 +149,13 @@ def describe() -> str:
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
 
 
+def memory() -> float | None:
+    """The most GiB that a device of this process had in use; None where the backend cannot tell."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peak = max(each.get("peak_bytes_in_use", 0) for each in stats)
+    return peak / 2**30 or None
+
+
 def _mesh(devices: list[jax.Device], axis_name: str) -> jax.sharding.Mesh:
     return jax.make_mesh((len(devices),), (axis_name,), (AxisType.Auto,), devices=devices)
 

@@ -27,10 +27,10 @@ def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
     """
     configs.validate(config)
     with workdir.lock(folder), _Signals() as signals:
-        runner = parallel.make(config.parallel)
         scan = check.known(folder)
         train_set = sources.make(config.data.train, config, config.data.classes, scan)
         test_set = sources.make(config.data.test, config, train_set.classes, scan)
+        runner = parallel.make(config.parallel)
         detector = validation.build(config, train_set.classes, test_set.classes, runner.axis_name)
         sets = {"train": train_set, "test": test_set}
         check.before_training(folder, sets, scan, detector.priors.boxes, config.image_size)
@@ -75,7 +75,9 @@ class _Run:
         self.train_step = runner.compile(partial(step.train_step, detector))
         self.evaluator = evaluate.Evaluator(detector, test_set, runner)
         self.metrics = logs.MetricsFile(folder, self.first_step)
-        self.progress = logs.Progress(self.first_step, self.config.steps, self.config.batch_size)
+        self.progress = logs.Progress(
+            self.first_step, self.config.steps, self.config.batch_size, self.config.eval_every
+        )
         self.scores: dict[str, float] = {}
 
     def go(self, signals: "_Signals") -> dict[str, float]:
@@ -89,7 +91,7 @@ class _Run:
             return self._already_done()
         batches = loader.training_batches(self.train_set, config, first, steps, parallel.process())
         before = None
-        for done, batch in enumerate(batches, first + 1):
+        for done, batch in enumerate(self.progress.waiting_for(batches), first + 1):
             self.state, metrics = self.train_step(self.state, self.runner.shard(batch))
             if done == first + 1:
                 jax.block_until_ready(self.state.step)
@@ -136,13 +138,15 @@ class _Run:
                     "config.optim.learning_rate or a longer config.optim.warmup_steps"
                 )
             logs.say(f"{what}; the step is skipped")
-        self.progress.update(done, loss)
+        memory = parallel.memory()
+        self.progress.update(done, loss, memory)
         if is_time(done, self.config.log_every, self.config.steps):
             values = {k: self.runner.scalar(v) for k, v in metrics.items() if k != "image_loss"}
+            measured = (self.progress.rate(done), self.progress.data_wait("numbers"), memory)
             self.metrics.write(
                 done,
                 {f"train/{k}": v for k, v in values.items()}
-                | {"images_per_second": self.progress.rate(done)},
+                | {k: v for k, v in zip(logs.MEASURED, measured) if v is not None},
             )
 
     def _evaluate(self, done: int) -> None:

@@ -11,7 +11,7 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax import evaluate, step, train
+from ssd_jax import evaluate, logs, step, train
 from ssd_jax.checkpoint import Checkpoints
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 
@@ -24,7 +24,7 @@ def final_state(folder, config):
 
 def metrics(folder):
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in logs.MEASURED} for line in lines]
 
 
 @pytest.fixture(scope="module")
