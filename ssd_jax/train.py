@@ -14,16 +14,20 @@ from ssd_jax import checkpoint, draw, evaluate, init, logs, parallel, step, vali
 from ssd_jax import config as configs
 from ssd_jax.data import check, loader, sources
 from ssd_jax.errors import Interrupted, NonFiniteLossError
+from ssd_jax.profile import Trace
 
 _PICTURES, _COLUMNS = 16, 4
 _SKIPS = 5  # steps in a row that may not be finite before the run ends
 
 
-def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
+def train_and_evaluate(
+    config: ConfigDict, folder: Path, profiled: range = range(0)
+) -> dict[str, float]:
     """Train the experiment in `folder`, from where it stopped if it was begun there.
 
-    Returns the last scores. Raises an `SsdError` for what the user can act on; `Interrupted`
-    after SIGTERM or SIGINT, with everything saved.
+    The steps of `profiled`, numbered from 1, leave a trace in `folder`/profile. Returns the last
+    scores. Raises an `SsdError` for what the user can act on; `Interrupted` after SIGTERM or
+    SIGINT, with everything saved.
     """
     configs.validate(config)
     with workdir.lock(folder), _Signals() as signals:
@@ -37,8 +41,9 @@ def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
         with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
             _claim(folder, checkpoints, detector, train_set)
             run = _Run(folder, runner, detector, train_set, test_set, checkpoints)
-            with closing(run.metrics), closing(run.progress):
-                return run.go(signals)
+            trace = Trace(folder / "profile", profiled)
+            with closing(run.metrics), closing(run.progress), closing(trace):
+                return run.go(signals, trace)
 
 
 def is_time(done: int, every: int, steps: int) -> bool:
@@ -80,7 +85,7 @@ class _Run:
         )
         self.scores: dict[str, float] = {}
 
-    def go(self, signals: "_Signals") -> dict[str, float]:
+    def go(self, signals: "_Signals", trace: Trace) -> dict[str, float]:
         """The loop."""
         config, steps, first = self.config, self.config.steps, self.first_step
         if first == 0:
@@ -92,6 +97,7 @@ class _Run:
         batches = loader.training_batches(self.train_set, config, first, steps, parallel.process())
         before = None
         for done, batch in enumerate(self.progress.waiting_for(batches), first + 1):
+            trace.before(done, self.state)
             self.state, metrics = self.train_step(self.state, self.runner.shard(batch))
             if done == first + 1:
                 jax.block_until_ready(self.state.step)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 
 import jax
@@ -203,6 +204,21 @@ def test_five_such_steps_in_a_row_end_the_run(tmp_path, monkeypatch):
     assert error.value.exit_code == 5
     state = final_state(tmp_path, config)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_steps_are_profiled_with_the_evaluation_that_falls_within(tmp_path, capsys):
+    """Steps 2 and 3 of 6; the third is evaluated, and the later ones leave no second trace."""
+    train.train_and_evaluate(micro.get_config(), tmp_path, profiled=range(2, 4))
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    content = trace.read_bytes()
+    for name in (b"backbone", b"heads", b"match", b"mine", b"loss", b"update", b"nms"):
+        assert re.search(rb"[/(]" + name + rb"[)/]", content), name
+    assert f"profile    {tmp_path / 'profile'}" in capsys.readouterr().err
+
+
+def test_steps_that_are_past_are_not_profiled(whole):
+    train.train_and_evaluate(micro.get_config(), whole[0], profiled=range(1, 3))
+    assert not (whole[0] / "profile").exists()
 
 
 @pytest.mark.parametrize(
