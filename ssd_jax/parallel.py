@@ -143,10 +143,13 @@ def home() -> jax.sharding.Sharding:
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
-def describe() -> str:
-    """The devices of this process, for a person."""
+def describe(batch_size: int) -> str:
+    """The devices of this process and what they share of a batch, for a person."""
     devices = jax.local_devices()
-    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    return (
+        f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), "
+        f"batch {batch_size}, {batch_size // jax.device_count()} a device"
+    )
 
 
 def memory() -> float | None:

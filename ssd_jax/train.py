@@ -197,12 +197,13 @@ class _Run:
     def _introduce(self, state: step.State, test_set: sources.Source) -> None:
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         begin = "resumed at" if self.first_step else "from"
+        size, kept = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 1e6, checkpoint.MOST_KEPT
         logs.say(
             f"run        {self.folder} ({begin} step {self.first_step} of {self.config.steps})\n"
-            f"devices    {parallel.describe()}, {self.config.parallel}, "
-            f"batch {self.config.batch_size}\n"
+            f"devices    {parallel.describe(self.config.batch_size)}, {self.config.parallel}\n"
             f"model      {self.config.model.name}, {count / 1e6:.2f} M parameters, "
             f"{len(self.detector.priors.boxes)} priors\n"
+            f"checkpoint {size:.1f} MB, {kept * size:.1f} MB for the {kept} that are kept\n"
             f"train      {self.train_set.summary()}\n"
             f"test       {test_set.summary()}"
         )

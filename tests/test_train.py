@@ -108,7 +108,11 @@ def test_a_run_compiles_its_step_and_its_prediction_once(tmp_path, caplog):
 def test_a_finished_run_says_so_and_returns_its_scores(whole, capsys):
     folder, scores = whole
     again = train.train_and_evaluate(micro.get_config(), folder)
-    assert "already done" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "already done" in said
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(final_state(folder, micro.get_config())))
+    assert f"checkpoint {size / 1e6:.1f} MB, {3 * size / 1e6:.1f} MB for the 3" in said
+    assert "batch 4, 2 a device" in said
     assert again == pytest.approx(scores, nan_ok=True, abs=1e-6)
 
 
