@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from ssd_jax import cli  # noqa: E402
+from ssd_jax import cli, logs  # noqa: E402
 from ssd_jax.errors import SsdError  # noqa: E402
 
 _PATIENCE = 600.0  # seconds without a new step before a run counts as stuck
@@ -66,9 +66,9 @@ def last_step(folder: Path) -> int:
 
 
 def history(folder: Path) -> list[dict]:
-    """Lines of metrics.jsonl without what depends on the clock."""
+    """Lines of metrics.jsonl without what differs between equal runs."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in logs.MEASURED} for line in lines]
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -21,6 +21,7 @@ from ssd_jax.parallel import home
 
 State = Any
 _KEPT = {"latest": 2, "best": 1}
+MOST_KEPT = sum(_KEPT.values())
 
 
 class Checkpoints:

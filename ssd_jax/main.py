@@ -1,4 +1,4 @@
-"""`python -m ssd_jax.main --config=configs/NAME.py [--workdir=DIR] [--mode=train|eval]`."""
+"""`python -m ssd_jax.main --config=configs/NAME.py [--workdir=DIR] [--mode=train|eval] …`."""
 
 from pathlib import Path
 
@@ -15,6 +15,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Run folder; runs/NAME of the config by default.")
     flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
     flags.DEFINE_string("checkpoint", "best", "For eval: best, latest or a step.")
+    flags.DEFINE_string("profile_steps", None, "For train: A:B records these steps.")
     flags.mark_flag_as_required("config")
 
 
@@ -22,13 +23,14 @@ def main() -> None:
     """Start the mode that was asked for."""
     given = flags.FLAGS
     configs.validate(given.config)
+    profiled = cli.step_range(given["profile_steps"], given.config.steps)
     # Imported here, so that a mistake on the command line is answered before JAX starts.
     from ssd_jax import evaluate, startup, train
 
     startup.prepare(given.config.deterministic)
     config, workdir = given.config, Path(given.workdir or _default_workdir())
     if given.mode == "train":
-        scores = train.train_and_evaluate(config, workdir)
+        scores = train.train_and_evaluate(config, workdir, profiled)
     else:
         scores = evaluate.evaluate_run(workdir, config, given.checkpoint)
     print(evaluate.table(scores, config))

@@ -143,10 +143,20 @@ def home() -> jax.sharding.Sharding:
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
-def describe() -> str:
-    """The devices of this process, for a person."""
+def describe(batch_size: int) -> str:
+    """The devices of this process and what they share of a batch, for a person."""
     devices = jax.local_devices()
-    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    return (
+        f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), "
+        f"batch {batch_size}, {batch_size // jax.device_count()} a device"
+    )
+
+
+def memory() -> float | None:
+    """The most GiB that a device of this process had in use; None where the backend cannot tell."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peak = max(each.get("peak_bytes_in_use", 0) for each in stats)
+    return peak / 2**30 or None
 
 
 def _mesh(devices: list[jax.Device], axis_name: str) -> jax.sharding.Mesh:

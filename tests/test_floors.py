@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ssd_jax"
 FLOORS = (
     {"errors", "boxes", "losses", "parallel"},
     {"cli", "checkpoint", "logs", "draw", "decode", "schema", "config", "workdir", "optim",
-     "priors", "matching", "postprocess", "augment", "photometric", "startup"},
+     "priors", "matching", "postprocess", "augment", "photometric", "profile", "startup"},
     {"models", "data", "metrics", "importers"},
     {"step"},
     {"validation"},
