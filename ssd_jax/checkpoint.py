@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -60,7 +59,10 @@ class Checkpoints:
         self.close()
 
     def save(self, state: State, step: int) -> None:
-        """Save as the latest; returns before the first file is written."""
+        """Save as the latest; returns before the first file is written.
+
+        Arrays of a device must not be donated afterwards: `unreplicate` gives such.
+        """
         self._save("latest", state, step, {})
 
     def save_if_best(self, state: State, step: int, score: float) -> bool:
@@ -137,9 +139,8 @@ class Checkpoints:
         place = self._folder / series / str(step)
         if place.exists():
             return
-        # Copies on the device, made in its own time, because the next step reuses the memory of
-        # this state; the background thread fetches them.
-        state = jax.tree.map(partial(jnp.array, copy=True), state)
+        # Arrays of a device are fetched in the background.
+        state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.array(x), state)
         self._pending = self._background.submit(self._write, place, state, {"step": step, **notes})
 
     def _write(self, place: Path, state: State, notes: dict) -> None:
