@@ -197,12 +197,11 @@ class Checkpoints:
 
 
 def _orbax() -> ocp.Checkpointer:
-    """A writer and reader that waits for no other process: one writes, all read."""
+    """A writer and reader that waits for no other process: whoever writes does so alone."""
     this, _ = process()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process_{this}"
-    )
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler(), multiprocessing_options=alone)
+    alone = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _whole(series: Path) -> list[Path]:

@@ -71,10 +71,8 @@ def begin(workdir: Path, run: Run) -> None:
 
 def about(config: ConfigDict) -> dict[str, Any]:
     """What a run or a checkpoint was made with: config, package versions, git commit, command."""
-    versions = {name: metadata.version(name) for name in _PACKAGES}
-    versions |= {"python": platform.python_version(), "commit": _commit()}
-    versions["command"] = " ".join(sys.argv)
-    return {"config": configs.to_dict(config), "versions": versions}
+    made_with = versions() | {"commit": _commit(), "command": " ".join(sys.argv)}
+    return {"config": configs.to_dict(config), "versions": made_with}
 
 
 def load(workdir: Path) -> Run:
@@ -127,6 +125,13 @@ def _disk_trouble(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise MachineError(f"cannot write {place}: {error.strerror}") from error
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a result depends on."""
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in _PACKAGES
+    }
 
 
 def _commit() -> str:
