@@ -6,9 +6,11 @@ once, as a plain function with an optional axis name.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -46,8 +48,9 @@ class Pmap:
         return jax.tree.map(spread, tree)
 
     def unreplicate(self, tree: Tree) -> Tree:
-        """The first device's copy, on that device (`leaf[0]` would gather from all)."""
-        return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data[0], tree)
+        """The first device's values, on that device, in memory that no later step reuses."""
+        # `leaf[0]` of the whole would gather from all devices.
+        return _first_rows(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
 
     def shard(self, batch: dict) -> dict:
         """This process's rows of a batch [b, …] -> [devices, b / devices, …]."""
@@ -88,8 +91,8 @@ class Jit:
         return jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), self._replicated), tree)
 
     def unreplicate(self, tree: Tree) -> Tree:
-        """The first device's copy."""
-        return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
+        """The first device's values, on that device, in memory that no later step reuses."""
+        return _copies(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
 
     def shard(self, batch: dict) -> dict:
         """This process's rows of a batch [b, …], spread over the devices."""
@@ -105,6 +108,11 @@ class Jit:
 
 
 Runner = Pmap | Jit
+
+
+# One program for the whole tree: the caller goes on while the device copies.
+_first_rows = jax.jit(partial(jax.tree.map, lambda leaf: leaf[0]))
+_copies = jax.jit(partial(jax.tree.map, jnp.copy))
 
 
 def make(name: str) -> Runner:

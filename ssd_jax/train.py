@@ -38,7 +38,8 @@ def train_and_evaluate(
         detector = validation.build(config, train_set.classes, test_set.classes, runner.axis_name)
         sets = {"train": train_set, "test": test_set}
         check.before_training(folder, sets, scan, detector.priors.boxes, config.image_size)
-        with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
+        about = workdir.about(detector.config)
+        with checkpoint.Checkpoints(folder / "checkpoints", about=about) as checkpoints:
             _claim(folder, checkpoints, detector, train_set)
             run = _Run(folder, runner, detector, train_set, test_set, checkpoints)
             trace = Trace(folder / "profile", profiled)
@@ -104,6 +105,7 @@ class _Run:
                 self.progress.restart_clock(done)  # compilation is over
             # The step before is read while this one runs, so that the device never waits.
             self._check(before)
+            self.checkpoints.check()
             before = (done, batch["image_id"], metrics)
             stop = signals.received
             score = is_time(done, config.eval_every, steps) and not stop
