@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     """The COCO experiment with another network, its pixels and its priors."""
     config = ssd300_vgg16_coco.get_config()
     config.model.name = "mobilenet"
-    config.model.backbone = ConfigDict({"width": 1.0})
+    config.model.backbone = ConfigDict({"width": 1.0, "norm_momentum": 0.9997})
     config.model.head_kernel = 1
     config.model.mean = (127.5, 127.5, 127.5)
     config.model.std = (127.5, 127.5, 127.5)

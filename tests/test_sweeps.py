@@ -19,7 +19,7 @@ RUNS = {
     "augmentation": 16,
     "matching": 16,
     "prediction_maps": 10,
-    "prior_scales": 16,
+    "prior_scales": 12,
 }
 
 

@@ -4,7 +4,7 @@
 
 BASE is shapes, vgg, or a folder in PASCAL VOC layout (see base.py). Paper: equation 4, with s_min
 .2, s_max .9, and conv4_3 at .1 (section 3.1).
-Runs: 8 settings with two seeds, one scale at a time around the paper's.
+Runs: 6 settings with two seeds, one scale at a time around the paper's.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs.sweeps import base
 
 _PAPER = {"s_min": 0.2, "s_max": 0.9, "first": 0.1}
-_OTHERS = {"s_min": [0.15, 0.3, 0.4], "s_max": [0.6, 0.75], "first": [0.05, 0.15]}
+_OTHERS = {"s_min": [0.15, 0.4], "s_max": [0.6], "first": [0.05, 0.15]}
 
 
 def get_config(start: str = "shapes") -> ConfigDict:

@@ -34,10 +34,12 @@ class Backbone(nn.Module):
 
     Conv2d_11_pointwise (512 channels), Conv2d_13_pointwise (1024), and extra layers of 512, 256,
     256, 128: 19, 10, 5, 3, 2, 1 at 300 x 300. `width` multiplies every number of channels, down
-    to 16. Convolutions have no bias, padding is TensorFlow's SAME, activations are ReLU6.
+    to 16. Convolutions have no bias, padding is TensorFlow's SAME, activations are ReLU6. Statistics
+    of norms with TensorFlow's `norm_momentum` are ready after some ten thousand steps.
     """
 
     width: float = 1.0
+    norm_momentum: float = 0.9997
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
@@ -50,7 +52,7 @@ class Backbone(nn.Module):
         depthwise = functools.partial(DepthwiseConv, dtype=self.dtype, kernel_init=init)
         norm = functools.partial(
             nn.BatchNorm,
-            momentum=0.9997,
+            momentum=self.norm_momentum,
             epsilon=1e-3,
             dtype=jnp.float32,
             axis_name=self.axis_name,
