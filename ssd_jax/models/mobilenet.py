@@ -34,8 +34,8 @@ class Backbone(nn.Module):
 
     Conv2d_11_pointwise (512 channels), Conv2d_13_pointwise (1024), and extra layers of 512, 256,
     256, 128: 19, 10, 5, 3, 2, 1 at 300 x 300. `width` multiplies every number of channels, down
-    to 16. Convolutions have no bias, padding is TensorFlow's SAME, activations are ReLU6. Statistics
-    of norms with TensorFlow's `norm_momentum` are ready after some ten thousand steps.
+    to 16. Convolutions have no bias, padding is TensorFlow's SAME, activations are ReLU6. With
+    TensorFlow's `norm_momentum` the statistics of norms are ready after some ten thousand steps.
     """
 
     width: float = 1.0
