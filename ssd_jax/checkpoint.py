@@ -240,7 +240,8 @@ def _disk_trouble(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
+        reason = ": ".join(str(error).split(": ")[-2:])  # before it, TensorStore names many files
         raise MachineError(
-            f"cannot write checkpoints to {folder}: {str(error)[:300]}\n"
+            f"cannot write checkpoints to {folder}: {reason[:300]}\n"
             "Free the disk, then start the same command again; older checkpoints are intact"
         ) from error

@@ -17,7 +17,8 @@ _DISK_TROUBLE = (
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
-    logging.set_verbosity(logging.ERROR)  # what libraries log below is for their authors
+    # Libraries log for their authors: Orbax a hundred lines for what it also raises.
+    logging.set_verbosity(logging.FATAL)
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
 
 

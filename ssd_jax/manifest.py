@@ -50,7 +50,8 @@ def verified(folder: Path) -> dict:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != _NAME)
+    return sorted(str(path.relative_to(folder)) for path in paths)
 
 
 def _sums(folder: Path, names: list[str]) -> dict[str, list]:

@@ -12,7 +12,7 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax import workdir
+from ssd_jax import manifest, workdir
 from ssd_jax.checkpoint import Checkpoints
 from ssd_jax.errors import CheckpointError
 
@@ -165,6 +165,14 @@ def test_a_damaged_save_is_put_aside_and_its_step_saved_again(two_saves, tmp_pat
         assert (tmp_path / "latest" / "2.damaged").is_dir() and checkpoints.latest_step() == 1
         checkpoints.save(state(2), 2)
     with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore("latest", state(0))["step"] == 2
+
+
+def test_a_save_that_has_no_manifest_can_be_given_one(two_saves, tmp_path):
+    shutil.copytree(two_saves, tmp_path, dirs_exist_ok=True)
+    manifest.write(tmp_path / "latest" / "2", {"step": 2})  # over one that is there, too
+    assert manifest.verified(tmp_path / "latest" / "2")["step"] == 2
+    with Checkpoints(tmp_path, create=False) as checkpoints:
         assert checkpoints.restore("latest", state(0))["step"] == 2
 
 

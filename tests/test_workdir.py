@@ -37,7 +37,6 @@ def test_the_same_experiment_may_have_more_steps(tmp_path):
     [
         ({"seed": 5}, {}, "config.seed: 0 -> 5"),
         ({"batch_size": 8}, {}, "config.batch_size: 4 -> 8"),
-        ({"data__train": ("shapes:train:16",)}, {}, r"config.data.train: .*12.* -> .*16"),
         ({"model__backbone__levels": 3}, {}, "config.model.backbone.levels: 2 -> 3"),
         ({}, {"classes": ("a", "c")}, "classes:"),
         ({}, {"data": "f1"}, "data: f0 -> f1"),
