@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +49,14 @@ def test_a_step_gives_up_its_state_and_nobody_elses(kind):
     np.testing.assert_array_equal(runner.unreplicate(state), 1 + 3 * 4)
     assert runner.scalar(metrics["total"]) == 4
     np.testing.assert_array_equal(host, 1)
+
+
+def test_memory_is_the_fullest_devices_or_unknown(monkeypatch):
+    assert parallel.memory() is None  # as a CPU has it
+    stats = [{"peak_bytes_in_use": 2**30, "bytes_in_use": 0}, {"peak_bytes_in_use": 3 * 2**29}]
+    devices = [SimpleNamespace(memory_stats=lambda own=own: own) for own in stats]
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    assert parallel.memory() == 1.5
 
 
 def test_a_batch_must_divide_in_training_and_is_filled_up_elsewhere():

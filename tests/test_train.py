@@ -53,6 +53,15 @@ def test_a_run_leaves_what_the_readme_promises(whole):
     assert final_state(folder, micro.get_config()).step == 6
 
 
+def test_the_history_tells_rate_and_waiting(whole):
+    lines = map(json.loads, (whole[0] / "metrics.jsonl").read_text().splitlines())
+    trained = [line for line in lines if "train/loss" in line]
+    assert len(trained) == 3
+    for line in trained:
+        assert 0 <= line["data_wait"] <= 1 and line["images_per_second"] >= 0
+        assert "device_memory" not in line  # a CPU does not tell
+
+
 def interrupt_at(monkeypatch, step):
     """Send the signal while the batch of `step` is being fetched."""
     batches, count = train.loader.training_batches, 0
