@@ -80,7 +80,7 @@ class Progress:
         if step == self._steps or now - self._printed > _SECONDS_BETWEEN_LINES:
             self._printed, self._pace = now, self._describe(step, memory)
             if self._quiet:
-                say(f"step {step}/{self._steps}  loss {loss:.3f}  {self._pace}")
+                say(f"step {step}/{self._steps}  loss {loss:.3f}  {self._pace}".rstrip())
         self._bar.set_postfix_str(f"loss {loss:.3f}  {self._pace}", refresh=False)
         self._bar.update(step - self._counted)
         self._counted = step
