@@ -45,7 +45,8 @@ class Checkpoints:
             with _disk_trouble(folder):
                 for name in _KEPT:
                     (folder / name).mkdir(parents=True, exist_ok=True)
-                    _clear(folder / name)
+                for unfinished in folder.glob("*/*tmp*"):  # of saves that were cut
+                    shutil.rmtree(unfinished)
         elif not any((folder / name).is_dir() for name in _KEPT):
             raise CheckpointError(f"no checkpoints in {folder}: has this run saved one yet?")
         self._orbax = _orbax()
@@ -86,7 +87,7 @@ class Checkpoints:
 
     def latest_step(self) -> int | None:
         """Step of the newest save, damaged or not; None where there is none."""
-        return max((int(place.name) for place in self._places("latest")), default=None)
+        return max((int(place.name) for place in self._saves("latest")), default=None)
 
     def check(self) -> None:
         """Raise MachineError if a save has failed in the meantime; never waits."""
@@ -104,8 +105,11 @@ class Checkpoints:
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home()), like
         )
+        if not (candidates := self._saves(which)):
+            have = ", ".join(f"{p.parent.name}/{p.name}" for p in self._saves("latest"))
+            raise CheckpointError(f"no checkpoint {which!r} in {self._folder}; there are: {have}")
         failed = []
-        for place in self._candidates(which):
+        for place in candidates:
             try:
                 manifest.verified(place)
                 differing = _differences(self._orbax.metadata(place / "state"), target)
@@ -163,21 +167,13 @@ class Checkpoints:
             with _disk_trouble(self._folder):
                 pending.result()
 
-    def _places(self, which: str) -> list[Path]:
-        """Saves that "latest" or "best" may mean, the first choice first."""
+    def _saves(self, which: str) -> list[Path]:
+        """Saves that "latest", "best" or a step number may mean, the first choice first."""
         latest, best = (_whole(self._folder / name) for name in ("latest", "best"))
         if which == "best":
             return best + latest
-        return sorted(latest + best, key=lambda place: -int(place.name))
-
-    def _candidates(self, which: str) -> list[Path]:
-        places = self._places(which)
-        if which not in _KEPT:
-            places = [place for place in places if place.name == which]
-        if not places:
-            have = ", ".join(f"{p.parent.name}/{p.name}" for p in self._places("latest"))
-            raise CheckpointError(f"no checkpoint {which!r} in {self._folder}; there are: {have}")
-        return places
+        newest_first = sorted(latest + best, key=lambda place: -int(place.name))
+        return [place for place in newest_first if which in ("latest", place.name)]
 
     def _read_best_score(self) -> float:
         for place in _whole(self._folder / "best"):
@@ -209,12 +205,6 @@ def _whole(series: Path) -> list[Path]:
     """Folders of whole saves, damaged or not, newest first."""
     places = series.iterdir() if series.is_dir() else ()
     return sorted((p for p in places if p.name.isdigit()), key=lambda p: -int(p.name))
-
-
-def _clear(series: Path) -> None:
-    """Remove what saves that were cut have left."""
-    for unfinished in series.glob("*tmp*"):
-        shutil.rmtree(unfinished)
 
 
 def _differences(saved: Any, target: State) -> str:

@@ -208,7 +208,7 @@ def test_a_damaged_best_gives_way_to_the_next(tmp_path, capsys):
     truncate(tmp_path / "best" / "1" / "state" / "_METADATA")
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.best_score() == -math.inf
-        assert "best/1 is no longer the best: state/_METADATA has" in capsys.readouterr().err
+        assert "best/1 is no longer the best: state/_METADATA is damaged" in capsys.readouterr().err
         assert checkpoints.restore("best", state(0))["step"] == 1  # the latest
         assert checkpoints.save_if_best(state(2), 2, 0.1)
         assert checkpoints.restore("best", state(0))["step"] == 2
