@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ssd_jax.errors import CheckpointError, MachineError
-from ssd_jax.parallel import home
+from ssd_jax.parallel import home, process
 
 State = Any
 _KEPT = {"latest": 2, "best": 1}
@@ -154,10 +154,16 @@ def _check_fits(saved: Any, target: State) -> None:
 def _manager(folder: Path, kept: int, create: bool) -> ocp.CheckpointManager:
     if create:
         folder.mkdir(parents=True, exist_ok=True)
+    me, _ = process()  # whoever opens a series does so alone, and nobody waits for the others
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=kept, create=create, read_only=not create, cleanup_tmp_directories=create
-    )
-    handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
+        max_to_keep=kept, create=False, read_only=not create, cleanup_tmp_directories=create,
+        multiprocessing_options=alone,
+    )  # fmt: skip
+    handlers = {
+        "state": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+        "notes": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    }
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handlers)
 
 

@@ -17,7 +17,7 @@ _DISK_TROUBLE = (
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
     logging.set_verbosity(logging.ERROR)  # what libraries log below is for their authors
-    app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
+    app.run(lambda _: guarded(main), flags_parser=lambda argv: guarded(lambda: _parse(argv)))
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -42,7 +42,8 @@ def _short(error: Exception) -> str:
     return kind + "\n".join(lines[:4])
 
 
-def _guarded(function: Callable):
+def guarded(function: Callable):
+    """Call it; what can be expected to go wrong becomes a message and an exit code."""
     try:
         return function()
     except SsdError as error:

@@ -58,13 +58,14 @@ class MetricsFile:
 class Progress:
     """A bar on a terminal, elsewhere a line every ten seconds: rate, time left, loss."""
 
-    def __init__(self, first_step: int, steps: int, batch_size: int):
+    def __init__(self, first_step: int, steps: int, batch_size: int, shown: bool = True):
         self._steps, self._batch_size = steps, batch_size
         self._bar = tqdm(
-            total=steps, initial=first_step, unit="step", disable=not sys.stderr.isatty(),
+            total=steps, initial=first_step, unit="step",
+            disable=not (shown and sys.stderr.isatty()),
             dynamic_ncols=True,
         )  # fmt: skip
-        self._quiet = not sys.stderr.isatty()
+        self._quiet = shown and not sys.stderr.isatty()
         self._started = self._printed = time.monotonic()
         self._first_step = self._counted = first_step
         self._paused = 0.0

@@ -116,7 +116,7 @@ def main():
         noise = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
         checkpoints.save({"a": noise}, 2)
 
-cli._guarded(main)
+cli.guarded(main)
 """
 
 
