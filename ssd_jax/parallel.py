@@ -177,7 +177,7 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
     if coordinator is None and index is None and count != 1:
         try:
             found = ClusterEnv.auto_detect_unset_distributed_params(
-                None, None, None, None, None, _JOIN
+                None, count, None, None, None, _JOIN
             )
         except Exception as error:  # each kind of cluster has its own errors
             raise ConfigError(f"cannot detect the cluster: {error}; see docs/pods.md") from error
