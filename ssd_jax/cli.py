@@ -19,7 +19,7 @@ def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
     # Libraries log for their authors: Orbax a hundred lines for what it also raises.
     logging.set_verbosity(logging.FATAL)
-    app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
+    app.run(lambda _: guarded(main), flags_parser=lambda argv: guarded(lambda: _parse(argv)))
 
 
 def step_range(flag: flags.Flag, last: int) -> range:
@@ -60,7 +60,8 @@ def _short(error: Exception) -> str:
     return kind + "\n".join(lines[:4])
 
 
-def _guarded(function: Callable):
+def guarded(function: Callable):
+    """Call it; what can be expected to go wrong becomes a message and an exit code."""
     try:
         return function()
     except SsdError as error:

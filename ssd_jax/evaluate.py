@@ -10,45 +10,65 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ssd_jax import checkpoint, draw, step, validation, workdir
+from ssd_jax import checkpoint, draw, parallel, step, validation, workdir
 from ssd_jax import config as configs
 from ssd_jax.data import loader, sources
 from ssd_jax.data.sources import Source
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.metrics import coco, voc
-from ssd_jax.parallel import Runner, make, whole_rows
 
 HEADLINE = "voc/AP50_area/mean"
 _PICTURES, _COLUMNS = 12, 4
+_TRUTH, _DETECTION = ("boxes", "labels", "ignore"), ("boxes", "scores", "labels")
 
 
 class Evaluator:
-    """A held-out split, the compiled `predict`, and what they yield for given variables."""
+    """A held-out split, the compiled `predict`, and what they yield for given variables.
 
-    def __init__(self, detector: step.Detector, source: Source, runner: Runner):
+    Each process looks at its rows of each batch; the lead gets to know all, and scores it.
+    """
+
+    def __init__(self, detector: step.Detector, source: Source, runner: parallel.Runner):
         self._detector, self._source, self._runner = detector, source, runner
         self._predict = runner.compile_predict(partial(step.predict, detector))
-        self._rows = whole_rows(detector.config.batch_size)
+        self._rows = parallel.whole_rows(detector.config.batch_size)
 
     def __call__(self, variables: dict) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and a grid of pictures uint8 [H, W, 3]; `variables` are replicated."""
-        truths, found, pictures = [], [], []
-        for truth, detection, image in self._detect(variables):
-            truths.append(truth)
-            found.append(detection)
-            if len(pictures) < _PICTURES:
-                pictures.append(self._picture(image, detection))
-        scores = dict(voc.evaluate(truths, found, self._source.classes))
-        scores |= coco_scores(self._source, truths, found)
-        return scores, draw.grid(pictures, _COLUMNS)
-
-    def _detect(self, variables: dict) -> Iterator[tuple[dict, dict, np.ndarray]]:
-        batches = loader.evaluation_batches(self._source, self._detector.config, self._rows)
-        for batch in tqdm(batches, desc="evaluating", leave=False, disable=None):
-            found = detections(self._runner, self._predict, variables, batch["image"])
+        truths, rows, pictures = {}, [], []
+        for batch, found in self._detect(variables):
+            named = ("image_id", "mask", "size")
+            rows += [
+                {name: batch[name][row] for name in named} | detection
+                for row, detection in enumerate(found)
+            ]
             for row in np.flatnonzero(batch["mask"]):
-                truth = {name: batch[name][row] for name in ("boxes", "labels", "ignore", "size")}
-                yield truth, found[row], batch["image"][row]
+                image_id = int(batch["image_id"][row])
+                truths[image_id] = {name: batch[name][row] for name in _TRUTH}
+                if len(pictures) < _PICTURES:
+                    pictures.append(self._picture(batch["image"][row], found[row]))
+        columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        every = {k: v.reshape(-1, *v.shape[2:]) for k, v in parallel.gather(columns).items()}
+        scores = self._scores(every, truths) if parallel.is_lead() else {}
+        return parallel.everyone(scores)[0], draw.grid(pictures, _COLUMNS)
+
+    def _detect(self, variables: dict) -> Iterator[tuple[dict, list[dict]]]:
+        batches = loader.evaluation_batches(
+            self._source, self._detector.config, self._rows, parallel.process()
+        )
+        for batch in tqdm(batches, desc="evaluating", leave=False, disable=None):
+            yield batch, detections(self._runner, self._predict, variables, batch["image"])
+
+    def _scores(self, every: dict, known: dict[int, dict]) -> dict[str, float]:
+        """From rows [n, …] of all processes; truths that are not `known` here are read."""
+        order = [row for row in np.argsort(every["image_id"]) if every["mask"][row]]
+        found = [{name: every[name][row] for name in _DETECTION} for row in order]
+        truths = [
+            (known.get(i) or self._source.truths(i)) | {"size": tuple(size)}
+            for i, size in zip(every["image_id"][order].tolist(), every["size"][order].tolist())
+        ]
+        scores = dict(voc.evaluate(truths, found, self._source.classes))
+        return scores | dict(coco_scores(self._source, truths, found))
 
     def _picture(self, image: np.ndarray, detection: dict) -> np.ndarray:
         sure = detection["scores"] >= 0.5
@@ -68,7 +88,7 @@ def coco_scores(source: Source, truths: list, found: list) -> Iterator[tuple[str
 
 
 def detections(
-    runner: Runner, predict: Callable, variables: dict, images: np.ndarray
+    runner: parallel.Runner, predict: Callable, variables: dict, images: np.ndarray
 ) -> list[dict]:
     """Images [b, H, W, 3] through a compiled `predict` -> per image boxes, scores, labels."""
     found = runner.rows(predict(variables, runner.shard({"image": images})["image"]))._asdict()
@@ -87,9 +107,12 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
     source = sources.make(config.data.test, config, classes)
     if problems := validation.class_problems(config, classes, source.classes):
         raise ConfigError("\n".join(problems))
-    runner = make(config.parallel)
+    runner = parallel.make(config.parallel)
+    # The lead's, because a live run may save between their reading and ours.
+    variables, at = parallel.from_lead(lambda: (variables, np.int32(at)), (variables, np.int32(at)))
     scores, picture = Evaluator(detector, source, runner)(runner.replicate(variables))
-    report(folder, at, scores, picture, config)
+    if parallel.is_lead():
+        report(folder, int(at), scores, picture, config)
     return scores
 
 

@@ -61,15 +61,20 @@ class MetricsFile:
 class Progress:
     """A bar on a terminal, elsewhere a line every ten seconds: loss, pace, and what is left.
 
-    `eval_every` is the config's; times left are at the pace of the steps alone.
+    `eval_every` is the config's; times left are at the pace of the steps alone. Nothing is printed
+    where it is not `shown`.
     """
 
-    def __init__(self, first_step: int, steps: int, batch_size: int, eval_every: int = 0):
+    def __init__(
+        self, first_step: int, steps: int, batch_size: int, eval_every: int = 0, shown: bool = True
+    ):
         self._steps, self._batch_size, self._eval_every = steps, batch_size, eval_every
-        self._quiet = not sys.stderr.isatty()
+        terminal = sys.stderr.isatty()
+        self._quiet = shown and not terminal
         self._bar = tqdm(
-            total=steps, initial=first_step, unit="step", disable=self._quiet, dynamic_ncols=True
-        )
+            total=steps, initial=first_step, unit="step", disable=not (shown and terminal),
+            dynamic_ncols=True,
+        )  # fmt: skip
         self._counted = first_step
         self._printed = time.monotonic()
         self.restart_clock(first_step)

@@ -1,31 +1,44 @@
-"""Devices: the only file that knows how many there are and how work is spread over them.
+"""Devices and processes: the only file that knows how many there are and who does what.
 
 Two ways with the same verbs: `Pmap` (one program a device, collectives by axis name) and
 `Jit` (one program for all, the batch sharded, XLA places the collectives). A step is written
 once, as a plain function with an optional axis name.
+
+Several processes run one program: each feeds its rows of every batch to its own devices, and
+the lead (process 0) alone writes. What they must agree on passes through `everyone`.
 """
 
-from collections.abc import Callable
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src.clusters import ClusterEnv  # detection alone: the public call also binds to [::]
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ssd_jax.errors import ConfigError
 
 Tree = Any
+_JOIN, _HEARTBEAT, _SHUTDOWN = 60, 10, 15  # seconds; by default a lost process holds all for 301
+_LAST_WORDS = 2.0  # seconds the lead stays, because the others are ended as soon as it is gone
 
 
 class Pmap:
-    """`jax.pmap` over the local devices of every process; the state is stacked per device."""
+    """`jax.pmap` over the devices of every process; the state is stacked per device."""
 
     axis_name = "batch"
 
     def __init__(self, devices: list[jax.Device] | None = None):
-        self.devices = devices or jax.local_devices()
+        self.devices = devices or jax.devices()
 
     def compile(self, step: Callable) -> Callable:
         """A step (state, batch) -> (state, metrics); the state's memory is reused."""
@@ -39,11 +52,11 @@ class Pmap:
         """Host or single-device arrays -> a copy on each device."""
         mesh = _mesh(self.devices, self.axis_name)
         sharding = NamedSharding(mesh, PartitionSpec(self.axis_name))
-        count = len(self.devices)
+        count = len(mesh.local_devices)
 
         def spread(leaf):
-            leaf = np.asarray(leaf)
-            return jax.device_put(np.broadcast_to(leaf, (count, *leaf.shape)), sharding)
+            copies = np.broadcast_to(np.asarray(leaf), (count, *leaf.shape))
+            return jax.make_array_from_process_local_data(sharding, copies)
 
         return jax.tree.map(spread, tree)
 
@@ -54,7 +67,7 @@ class Pmap:
 
     def shard(self, batch: dict) -> dict:
         """This process's rows of a batch [b, …] -> [devices, b / devices, …]."""
-        count = len(self.devices)
+        count = len(self.devices) // jax.process_count()
         return {name: rows.reshape(count, -1, *rows.shape[1:]) for name, rows in batch.items()}
 
     def rows(self, tree: Tree) -> Tree:
@@ -72,7 +85,7 @@ class Jit:
     axis_name = None
 
     def __init__(self, devices: list[jax.Device] | None = None):
-        self.devices = devices or jax.local_devices()
+        self.devices = devices or jax.devices()
         mesh = _mesh(self.devices, "batch")
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._sharded = NamedSharding(mesh, PartitionSpec("batch"))
@@ -87,8 +100,14 @@ class Jit:
 
     def replicate(self, tree: Tree) -> Tree:
         """Host or single-device arrays -> a copy on each device."""
-        # A fresh copy: a donated buffer must not be somebody else's too.
-        return jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), self._replicated), tree)
+
+        def spread(leaf):
+            # A fresh copy: a donated buffer must not be somebody else's too.
+            return jax.make_array_from_process_local_data(
+                self._replicated, np.array(leaf), leaf.shape
+            )
+
+        return jax.tree.map(spread, tree)
 
     def unreplicate(self, tree: Tree) -> Tree:
         """The first device's values, on that device, in memory that no later step reuses."""
@@ -96,7 +115,8 @@ class Jit:
 
     def shard(self, batch: dict) -> dict:
         """This process's rows of a batch [b, …], spread over the devices."""
-        return {name: jax.device_put(rows, self._sharded) for name, rows in batch.items()}
+        spread = partial(jax.make_array_from_process_local_data, self._sharded)
+        return {name: spread(rows) for name, rows in batch.items()}
 
     def rows(self, tree: Tree) -> Tree:
         """This process's rows [b, …] of a result, as NumPy."""
@@ -116,13 +136,13 @@ _copies = jax.jit(partial(jax.tree.map, jnp.copy))
 
 
 def make(name: str) -> Runner:
-    """The runner that `config.parallel` names, on all local devices."""
+    """The runner that `config.parallel` names, on all devices of all processes."""
     return {"pmap": Pmap, "jit": Jit}[name]()
 
 
 def check_batch(batch_size: int) -> None:
     """Raise ConfigError for a batch that the devices cannot share evenly."""
-    count = jax.local_device_count()
+    count = jax.device_count()
     if batch_size % count:
         raise ConfigError(
             f"config.batch_size={batch_size} does not divide over {count} devices; "
@@ -132,13 +152,8 @@ def check_batch(batch_size: int) -> None:
 
 def whole_rows(rows: int) -> int:
     """`rows` rounded up to what the devices can share evenly."""
-    count = jax.local_device_count()
+    count = jax.device_count()
     return -(-rows // count) * count
-
-
-def process() -> tuple[int, int]:
-    """This process and their number: whose rows of each global batch to read."""
-    return jax.process_index(), jax.process_count()
 
 
 def global_sum(tree: Tree, axis_name: str | None) -> Tree:
@@ -152,12 +167,11 @@ def home() -> jax.sharding.Sharding:
 
 
 def describe(batch_size: int) -> str:
-    """The devices of this process and what they share of a batch, for a person."""
-    devices = jax.local_devices()
-    return (
-        f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), "
-        f"batch {batch_size}, {batch_size // jax.device_count()} a device"
-    )
+    """The devices of all processes and what they share of a batch, for a person."""
+    devices, count = jax.local_devices(), jax.process_count()
+    here = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    here += f" in each of {count} processes" if count > 1 else ""
+    return f"{here}, batch {batch_size}, {batch_size // jax.device_count()} a device"
 
 
 def memory() -> float | None:
@@ -165,6 +179,106 @@ def memory() -> float | None:
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     peak = max(each.get("peak_bytes_in_use", 0) for each in stats)
     return peak / 2**30 or None
+
+
+def start(coordinator: str | None, count: int | None, index: int | None) -> None:
+    """Join the other processes, before anything is computed; alone, do nothing.
+
+    Without `coordinator` (HOST:PORT of process 0) they are those of the TPU slice, SLURM step, Open
+    MPI job or Kubernetes job that JAX detects; `count` 1 does not look. Raises ConfigError when
+    only some of the three are given or the cluster cannot be read.
+    """
+    local = None
+    if coordinator is None and index is None and count != 1:
+        try:
+            found = ClusterEnv.auto_detect_unset_distributed_params(
+                None, count, None, None, None, _JOIN
+            )
+        except Exception as error:  # each kind of cluster has its own errors
+            raise ConfigError(f"cannot detect the cluster: {error}; see docs/pods.md") from error
+        coordinator, count, index, local = found
+    if count == 1 or (coordinator, count, index) == (None, None, None):
+        return
+    if None in (coordinator, count, index) or not 0 <= index < count:
+        raise ConfigError(
+            "give all three or none: --coordinator=HOST:PORT (of process 0), --num_processes=N "
+            f"and --process_id=0 to N - 1; there are {coordinator}, {count}, {index}"
+        )
+    jax.distributed.initialize(
+        coordinator, count, index, local, "deactivate", initialization_timeout=_JOIN,
+        heartbeat_timeout_seconds=_HEARTBEAT, shutdown_timeout_seconds=_SHUTDOWN,
+        # By default it listens on all addresses of the machine.
+        coordinator_bind_address=os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", coordinator),
+    )  # fmt: skip
+
+
+def several() -> bool:
+    """Whether this process has others beside it."""
+    return jax.process_count() > 1
+
+
+def is_lead() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def process() -> tuple[int, int]:
+    """This process and their number: whose rows of each global batch to read."""
+    return jax.process_index(), jax.process_count()
+
+
+def everyone(value: Any) -> list[Any]:
+    """What each process says, by process; `value` is what JSON has."""
+    if not several():
+        return [value]
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = gather(np.int32(len(text)))
+    texts = gather(np.pad(text, (0, max(lengths) - len(text))))
+    return [json.loads(bytes(row[:length])) for row, length in zip(texts, lengths)]
+
+
+def gather(tree: Tree) -> Tree:
+    """Arrays [...] of one shape everywhere -> [processes, ...], the same everywhere."""
+    return multihost_utils.process_allgather(tree)
+
+
+def from_lead(make: Callable[[], Tree], like: Tree) -> Tree:
+    """What the lead makes, arrays of 4 bytes a number with the shapes and dtypes of `like`."""
+    if not several():
+        return make()
+    tree = make() if is_lead() else jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    # As bits, because it is a sum over the processes, and -0.0 + 0.0 is another number.
+    bits = jax.tree.map(lambda leaf: np.asarray(leaf).view(np.uint32), tree)
+    bits = multihost_utils.broadcast_one_to_all(bits)
+    return jax.tree.map(lambda leaf, x: leaf.view(x.dtype), bits, like)
+
+
+def is_asked_to_stop(step: int) -> bool:
+    """Whether any process got SIGTERM: true in all of them after the same step.
+
+    To be called after every step; the runtime spreads the word, and no device waits.
+    """
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """A process that fails inside leaves at once with its message last; the others soon notice.
+
+    An orderly exit would wait for the others, who wait for this one's next step.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not jax.distributed.is_initialized():
+            raise
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if is_lead():
+            time.sleep(_LAST_WORDS)
+        os._exit(error.code if isinstance(error, SystemExit) else 1)
 
 
 def _mesh(devices: list[jax.Device], axis_name: str) -> jax.sharding.Mesh:

@@ -2,7 +2,7 @@
 
 import math
 import signal
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from ssd_jax import checkpoint, draw, evaluate, init, logs, parallel, step, validation, workdir
 from ssd_jax import config as configs
 from ssd_jax.data import check, loader, sources
-from ssd_jax.errors import Interrupted, NonFiniteLossError
+from ssd_jax.errors import ConfigError, Interrupted, NonFiniteLossError
 from ssd_jax.profile import Trace
 
 _PICTURES, _COLUMNS = 16, 4
@@ -30,6 +30,18 @@ def train_and_evaluate(
     SIGINT, with everything saved.
     """
     configs.validate(config)
+    try:
+        scores = _train(config, folder, profiled)
+    except Interrupted:
+        parallel.everyone("saved")  # who leaves early would end the one that writes
+        raise
+    parallel.everyone("saved")
+    return scores
+
+
+def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float]:
+    about = {"versions": workdir.versions(), "devices": parallel.describe(config.batch_size)}
+    _agree(about | {"config": configs.to_dict(config)})
     with workdir.lock(folder), _Signals() as signals:
         scan = check.known(folder)
         train_set = sources.make(config.data.train, config, config.data.classes, scan)
@@ -37,13 +49,17 @@ def train_and_evaluate(
         runner = parallel.make(config.parallel)
         detector = validation.build(config, train_set.classes, test_set.classes, runner.axis_name)
         sets = {"train": train_set, "test": test_set}
-        check.before_training(folder, sets, scan, detector.priors.boxes, config.image_size)
-        about = workdir.about(detector.config)
-        with checkpoint.Checkpoints(folder / "checkpoints", about=about) as checkpoints:
-            _claim(folder, checkpoints, detector, train_set)
+        _agree({name: each.fingerprint for name, each in sets.items()})
+        lead = parallel.is_lead()
+        if lead:
+            check.before_training(folder, sets, scan, detector.priors.boxes, config.image_size)
+        place, about = folder / "checkpoints", workdir.about(detector.config)
+        with checkpoint.Checkpoints(place, about=about) if lead else nullcontext() as checkpoints:
+            if lead:
+                _claim(folder, checkpoints, detector, train_set)
             run = _Run(folder, runner, detector, train_set, test_set, checkpoints)
-            trace = Trace(folder / "profile", profiled)
-            with closing(run.metrics), closing(run.progress), closing(trace):
+            trace = Trace(folder / "profile", profiled if lead else range(0))
+            with closing(run), closing(trace):
                 return run.go(signals, trace)
 
 
@@ -55,7 +71,21 @@ def is_time(done: int, every: int, steps: int) -> bool:
 def guilty(image_ids: np.ndarray, image_loss: np.ndarray, source: sources.Source) -> str:
     """Names of the first images [B] whose loss [B] is not finite, or that it is none alone."""
     bad = image_ids[~np.isfinite(image_loss)]
-    return ", ".join(source.name(int(i)) for i in bad[:5]) or "no single image"
+    nobody = "no single image" + " of this process" * parallel.several()
+    return ", ".join(source.name(int(i)) for i in bad[:5]) or nobody
+
+
+def _agree(about: dict) -> None:
+    """Raise ConfigError, in every process, naming what is not the same in all of them."""
+    first, *others = parallel.everyone(configs.flatten(about))
+    lines = [
+        f"process {number} has another {line}"
+        for number, other in enumerate(others, 1)
+        for line in configs.differences(first, other)
+    ]
+    if lines:
+        shown = "\n  ".join(lines[:_PICTURES])
+        raise ConfigError(f"the processes are not of one run (0 -> other):\n  {shown}")
 
 
 def _claim(folder, checkpoints, detector, train_set) -> None:
@@ -69,30 +99,41 @@ def _claim(folder, checkpoints, detector, train_set) -> None:
 
 
 class _Run:
-    """The parts of a run while it is alive."""
+    """The parts of a run while it is alive; only the lead has `checkpoints`, and writes."""
 
     def __init__(self, folder, runner, detector, train_set, test_set, checkpoints):
         self.config, self.folder, self.runner = detector.config, folder, runner
         self.detector, self.train_set, self.checkpoints = detector, train_set, checkpoints
         state = _first_state(detector, checkpoints, train_set.classes)
         self.first_step = int(state.step)
-        self._introduce(state, test_set)
         self.state = runner.replicate(state)
         self.train_step = runner.compile(partial(step.train_step, detector))
         self.evaluator = evaluate.Evaluator(detector, test_set, runner)
-        self.metrics = logs.MetricsFile(folder, self.first_step)
-        self.progress = logs.Progress(
-            self.first_step, self.config.steps, self.config.batch_size, self.config.eval_every
-        )
         self.scores: dict[str, float] = {}
+        self.lead = checkpoints is not None
+        if self.lead:
+            self._introduce(state, test_set)
+            self.metrics = logs.MetricsFile(folder, self.first_step)
+        self.progress = logs.Progress(
+            self.first_step, self.config.steps, self.config.batch_size, self.config.eval_every,
+            shown=self.lead,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self.progress.close()
+        if self.lead:
+            self.metrics.close()
 
     def go(self, signals: "_Signals", trace: Trace) -> dict[str, float]:
         """The loop."""
         config, steps, first = self.config, self.config.steps, self.first_step
-        if first == 0:
+        # It may have been stopped between saving and evaluating.
+        lacking = first > 0 and is_time(first, config.eval_every, steps)
+        if lacking and not parallel.everyone(self.lead and self._is_evaluated(first))[0]:
+            self._evaluate(first)
+        if first == 0 and self.lead:
             self._picture_input()
-        elif is_time(first, config.eval_every, steps) and not self._is_evaluated(first):
-            self._evaluate(first)  # it was stopped between saving and evaluating
+        parallel.everyone("ready")  # the first step does not wait long for who comes late
         if first >= steps:
             return self._already_done()
         batches = loader.training_batches(self.train_set, config, first, steps, parallel.process())
@@ -105,15 +146,17 @@ class _Run:
                 self.progress.restart_clock(done)  # compilation is over
             # The step before is read while this one runs, so that the device never waits.
             self._check(before)
-            self.checkpoints.check()
+            if self.lead:
+                self.checkpoints.check()
             before = (done, batch["image_id"], metrics)
-            stop = signals.received
+            stop = signals.received or parallel.is_asked_to_stop(done)
             score = is_time(done, config.eval_every, steps) and not stop
             if score or stop or is_time(done, config.save_every, steps):
                 self._check(before)
                 before = None
                 with self.progress.paused():
-                    self.checkpoints.save(self.runner.unreplicate(self.state), done)
+                    if self.lead:
+                        self.checkpoints.save(self.runner.unreplicate(self.state), done)
                     if score:
                         self._evaluate(done)
             if stop:
@@ -125,7 +168,8 @@ class _Run:
     def _already_done(self) -> dict[str, float]:
         logs.say(f"already done: {self.folder} is at step {self.first_step} of {self.config.steps}")
         if not self.scores:
-            self.scores = evaluate.reported(self.folder, self.first_step, self.config)
+            scores = evaluate.reported(self.folder, self.first_step, self.config)
+            self.scores = parallel.everyone(scores)[0]
         if not self.scores:
             self._evaluate(self.first_step)
         return self.scores
@@ -148,7 +192,7 @@ class _Run:
             logs.say(f"{what}; the step is skipped")
         memory = parallel.memory()
         self.progress.update(done, loss, memory)
-        if is_time(done, self.config.log_every, self.config.steps):
+        if self.lead and is_time(done, self.config.log_every, self.config.steps):
             values = {k: self.runner.scalar(v) for k, v in metrics.items() if k != "image_loss"}
             measured = (self.progress.rate(done), self.progress.data_wait("numbers"), memory)
             self.metrics.write(
@@ -160,6 +204,8 @@ class _Run:
     def _evaluate(self, done: int) -> None:
         """Score the state, report it everywhere, and keep it if it is the best."""
         self.scores, picture = self.evaluator(step.variables(self.state))
+        if not self.lead:
+            return
         evaluate.report(self.folder, done, self.scores, picture, self.config)
         headline = self.scores[evaluate.HEADLINE]
         if not self._is_evaluated(done):
@@ -212,20 +258,29 @@ class _Run:
 
 
 def _first_state(
-    detector: step.Detector, checkpoints: checkpoint.Checkpoints, classes: tuple[str, ...]
+    detector: step.Detector, checkpoints: checkpoint.Checkpoints | None, classes: tuple[str, ...]
 ) -> step.State:
-    if checkpoints.latest_step() is None:
-        return init.first_state(detector, classes)
-    return checkpoints.restore("latest", step.abstract_state(detector))
+    like = step.abstract_state(detector)
+
+    def make() -> step.State:
+        if checkpoints.latest_step() is None:
+            return init.first_state(detector, classes)
+        return checkpoints.restore("latest", like)
+
+    return parallel.from_lead(make, like)
 
 
 class _Signals:
-    """Notices SIGTERM and SIGINT; a second one ends the program at once."""
+    """Notices SIGTERM and SIGINT; a second one ends the program at once.
+
+    With several processes SIGTERM is the runtime's, which tells all; SIGINT becomes one.
+    """
 
     received = False
 
     def __enter__(self) -> "_Signals":
-        self._old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        numbers = (signal.SIGINT,) if parallel.several() else (signal.SIGINT, signal.SIGTERM)
+        self._old = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *_) -> None:
@@ -234,5 +289,8 @@ class _Signals:
 
     def _note(self, number: int, frame) -> None:
         # Nothing is printed here: the signal may have come in the middle of a print.
-        self.received = True
+        if parallel.several():
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            self.received = True
         signal.signal(number, self._old[number])

@@ -12,8 +12,9 @@ import os
 import platform
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -22,16 +23,31 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssd_jax import config as configs
+from ssd_jax import parallel
 from ssd_jax.errors import CheckpointError, ConfigError, MachineError
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def lock(workdir: Path) -> IO:
-    """Make the folder and hold it for this process; keep the result alive.
+def lock(workdir: Path) -> AbstractContextManager:
+    """Make the folder and hold it for this run; keep the result alive.
 
-    Raises MachineError when it cannot be written or another run holds it.
+    Raises MachineError when it cannot be written, another run holds it, or a process of this run
+    does not see it.
     """
+    token = uuid.uuid4().hex
+    held = _hold(workdir, token) if parallel.is_lead() else nullcontext()
+    token, *_ = parallel.everyone(token)
+    sees = parallel.everyone(_holder(workdir) == token)
+    if not all(sees):
+        raise MachineError(
+            f"process {sees.index(False)} does not see the {workdir} of process 0: "
+            "name a --workdir on a file system that all machines share"
+        )
+    return held
+
+
+def _hold(workdir: Path, token: str) -> IO:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         handle = (workdir / ".lock").open("w")
@@ -46,7 +62,17 @@ def lock(workdir: Path) -> IO:
         raise MachineError(
             f"{workdir} is in use by a live run; wait for it or choose another --workdir"
         ) from error
+    handle.write(token)
+    handle.flush()
+    os.fsync(handle.fileno())
     return handle
+
+
+def _holder(workdir: Path) -> str:
+    try:
+        return (workdir / ".lock").read_text()
+    except OSError:
+        return ""
 
 
 class Run(NamedTuple):

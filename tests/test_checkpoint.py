@@ -247,7 +247,7 @@ def main():
             checkpoints.check()
             time.sleep(0.1)
 
-cli._guarded(main)
+cli.guarded(main)
 """
 
 

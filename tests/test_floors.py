@@ -137,5 +137,5 @@ def test_files_stay_small():
     assert max(len(text.splitlines()) for text in texts.values()) <= 300
     lines = {name: code_lines(text) for name, text in texts.items()}
     assert sum(lines.values()) <= 6000
-    assert sum(n for name, n in lines.items() if not name.startswith(PERIPHERY)) <= 4300
+    assert sum(n for name, n in lines.items() if not name.startswith(PERIPHERY)) <= 4500
     assert not [name for name in texts if "util" in name]

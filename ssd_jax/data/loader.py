@@ -84,21 +84,27 @@ def training_truths(
     return view, seen["boxes"], np.where(unclear, IGNORED, seen["labels"])
 
 
-def evaluation_batches(source: Source, config: ConfigDict, rows: int) -> Iterator[dict]:
-    """Every image once, in order; `mask` [b] is 0 for what fills up the last batch.
+def evaluation_batches(
+    source: Source, config: ConfigDict, rows: int, process: tuple[int, int] = (0, 1)
+) -> Iterator[dict]:
+    """Every image once, in order, in batches of `rows`, of which `process` (index, count) has its
+    share; `mask` [b] is 0 for what fills up the last batch.
 
     image, image_id, mask and the truths as they are in the file: boxes, labels, ignore, size
     as lists of arrays.
     """
     size, fill = config.image_size, _fill(config)
+    index, count = process
+    share = rows // count
 
     def example(position: int) -> dict:
-        record = min(position, len(source) - 1)
-        resized = augment.resize(source[record], size, fill)
-        return resized | {"mask": np.int32(position < len(source))}
+        batch, row = divmod(position, share)
+        record = batch * rows + index * share + row
+        resized = augment.resize(source[min(record, len(source) - 1)], size, fill)
+        return resized | {"mask": np.int32(record < len(source))}
 
-    positions = -(-len(source) // rows) * rows
-    return _read(range(positions), example, rows, _collate)
+    positions = -(-len(source) // rows) * share
+    return _read(range(positions), example, share, _collate)
 
 
 def padding(source: Source) -> int:
