@@ -69,8 +69,8 @@ def tensorflow(config: ConfigDict) -> None:
 
     Not reproduced: suppression of overlapping priors at IoU .99 before mining, of at most 3000,
     positives too; crops by the covered part of an object, which keep objects by that part too
-    (here IoU and the center), and each sampler leaves 15 images in 100 whole. Difficult truths
-    and difficult truths are treated as the config says: there the records decide.
+    (here IoU and the center), and each sampler leaves 15 images in 100 whole. Difficult truths are
+    treated as the config says: there the records decide.
     """
     _crop(config, trials=50, selection="mode", shape="aspect", accept="any")
     config.augment.iou_crop.scale = (0.1**0.5, 1.0)  # an area of a tenth at least

@@ -1,29 +1,34 @@
 """Kill a run at random moments, start it again, and compare it with one that nothing disturbed.
 
-    python scripts/soak.py --config=configs/quickstart.py --workdir=DIR [--kills=15]
+    python scripts/soak.py --config=configs/quickstart.py --workdir=DIR [--kills=15] [--saves=20]
 
 Both runs are made in DIR with the command line that a user would type. SIGKILL leaves no time to
-clean up; in the end every array of the state, the history and the best checkpoint must be equal
-bit for bit.
+clean up; `--saves` of them come while a checkpoint is being written. Every start must be clean and
+go on from the newest whole save; in the end every array of the state, the next batch, the history
+and the best checkpoint must be equal bit for bit.
 """
 
 import hashlib
 import json
 import random
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from ssd_jax import cli  # noqa: E402
+from ssd_jax import cli, logs  # noqa: E402
 from ssd_jax.errors import SsdError  # noqa: E402
 
 _PATIENCE = 600.0  # seconds without a new step before a run counts as stuck
+_SAVE_SECONDS = 0.2  # kills come within so long after a save has begun: in it, or just behind
 
 
 def arguments(config_file: str) -> list[str]:
@@ -34,26 +39,70 @@ def arguments(config_file: str) -> list[str]:
 
 def run_whole(command: list[str], folder: Path) -> None:
     """Start the command in `folder` and let it come to its end."""
-    result = subprocess.run([*command, f"--workdir={folder}"], cwd=ROOT, stderr=subprocess.PIPE)
+    with log(folder).open("a") as file:
+        result = subprocess.run([*command, f"--workdir={folder}"], cwd=ROOT, stderr=file)
     if result.returncode:
-        raise SsdError(f"the run in {folder} failed:\n{result.stderr.decode()[-1000:]}")
+        raise SsdError(f"the run in {folder} failed:\n{log(folder).read_text()[-1000:]}")
 
 
-def run_until(command: list[str], folder: Path, step: int, delay: float) -> bool:
-    """Start the command, kill it `delay` seconds after it wrote step `step` or a later one.
+def run_until(command: list[str], folder: Path, ready: Callable[[], bool], delay: float) -> bool:
+    """Start the command, kill it `delay` seconds after `ready` says so.
 
-    False when the run ended by itself before that.
+    False when the run came to its end before that. Raises SsdError when it failed by itself.
     """
-    with (folder.parent / f"{folder.name}.log").open("a") as log:
-        process = subprocess.Popen([*command, f"--workdir={folder}"], cwd=ROOT, stderr=log)
+    path = log(folder)
+    with path.open("a") as file:
+        process = subprocess.Popen([*command, f"--workdir={folder}"], cwd=ROOT, stderr=file)
         deadline = time.monotonic() + _PATIENCE
-        while last_step(folder) < step and time.monotonic() < deadline:
-            if process.poll() is not None:
-                return False
-            time.sleep(0.02)
-        time.sleep(delay)
+        while not ready() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        if process.poll() is None:
+            time.sleep(delay)
         process.kill()
-        return process.wait() < 0
+        if process.wait() > 0:
+            raise SsdError(f"the run in {folder} failed:\n{path.read_text()[-1000:]}")
+        return process.returncode < 0
+
+
+def log(folder: Path) -> Path:
+    """Where what the runs in `folder` say is kept."""
+    return folder.parent / f"{folder.name}.log"
+
+
+class SavesBegun:
+    """Called often enough, it says when the `number`-th save from now has begun."""
+
+    def __init__(self, folder: Path, number: int):
+        self._folder, self._left = folder, number
+        self._before = unfinished(folder)  # of a run that was killed: the next start clears them
+
+    def __call__(self) -> bool:
+        now = unfinished(self._folder)
+        self._left -= len(now - self._before)
+        self._before = now
+        return self._left <= 0
+
+
+def unfinished(folder: Path) -> set[Path]:
+    """Saves that are being written, or that a kill has cut."""
+    return set(folder.glob("checkpoints/*/*.tmp"))
+
+
+def newest_save(folder: Path) -> int:
+    """Step of the newest whole save, 0 without one."""
+    names = [path.name for path in folder.glob("checkpoints/*/*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def starts(folder: Path) -> list[int]:
+    """Steps from which the runs in `folder` went on."""
+    found = re.findall(r"\((?:resumed at|from) step (\d+) of", log(folder).read_text())
+    return [int(step) for step in found]
+
+
+def has_step(folder: Path, step: int) -> bool:
+    """Whether step `step` or a later one is in the history."""
+    return last_step(folder) >= step
 
 
 def last_step(folder: Path) -> int:
@@ -66,16 +115,17 @@ def last_step(folder: Path) -> int:
 
 
 def history(folder: Path) -> list[dict]:
-    """Lines of metrics.jsonl without what depends on the clock."""
+    """Lines of metrics.jsonl without what differs between equal runs."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in logs.MEASURED} for line in lines]
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of the arrays of the latest and of the best state, by series and step."""
+    """sha256 of the arrays of the latest and the best state, by series and step; of the batch."""
     import jax
 
     from ssd_jax import checkpoint, step, workdir
+    from ssd_jax.data import loader, sources
 
     run = workdir.load(folder)
     like = step.abstract_state(step.build(run.config, len(run.classes) + 1))
@@ -83,45 +133,80 @@ def digests(folder: Path) -> dict[str, str]:
     with checkpoint.Checkpoints(folder / "checkpoints", create=False) as checkpoints:
         for series in ("latest", "best"):
             state = jax.device_get(checkpoints.restore(series, like))
-            digest = hashlib.sha256()
-            for leaf in jax.tree.leaves(state):
-                digest.update(leaf.tobytes())
-            found[f"{series} at step {int(state.step)}"] = digest.hexdigest()
-    return found
+            found[f"{series} at step {int(state.step)}"] = _digest(jax.tree.leaves(state))
+        at = checkpoints.latest_step()
+    source = sources.make(run.config.data.train, run.config, run.classes)
+    batch = next(iter(loader.training_batches(source, run.config, at, at + 1)))
+    return found | {"next batch": _digest(batch[name] for name in sorted(batch))}
 
 
-def soak(command: list[str], folder: Path, steps: int, kills: int, seed: int) -> int:
-    """Both runs, with `kills` kills in the second; the number that hit it alive."""
+def _digest(arrays: Iterable) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def soak(
+    command: list[str], folder: Path, config: ConfigDict, kills: int, saves: int, seed: int
+) -> tuple[int, int]:
+    """Both runs, with kills at `kills` random steps and in `saves` saves of the second.
+
+    The number that hit it alive, and of these how many cut a save.
+    """
     whole, broken = folder / "whole", folder / "broken"
     run_whole(command, whole)
-    rng, hit = random.Random(seed), 0
-    targets = sorted(rng.randrange(steps) for _ in range(kills))
-    for number, target in enumerate(targets, 1):
-        alive = run_until(command, broken, target, rng.uniform(0.0, 0.5))
+    rng, hit, cut = random.Random(seed), 0, 0
+    log(broken).touch()
+    steps = iter(sorted(rng.randrange(config.steps) for _ in range(kills)))
+    kinds = rng.sample(["step"] * kills + ["save"] * saves, kills + saves)
+    for number, kind in enumerate(kinds, 1):
+        if kind == "step":
+            ready, delay = partial(has_step, broken, next(steps)), rng.uniform(0.0, 0.5)
+        else:
+            ready, delay = SavesBegun(broken, rng.choice((1, 2))), rng.uniform(0.0, _SAVE_SECONDS)
+        newest, known = newest_save(broken), len(starts(broken))
+        alive = run_until(command, broken, ready, delay)
         hit += alive
-        print(
-            f"kill {number}/{kills}: " + (f"at step {last_step(broken)}" if alive else "too late")
-        )
+        _check_start(broken, starts(broken)[known:], newest)
+        begun = [int(path.stem) for path in unfinished(broken)]
+        cut += bool(begun)
+        if begun and newest_save(broken) < max(begun) - config.save_every:
+            raise SsdError(f"the kill at {max(begun)} lost all after {newest_save(broken)}")
+        when = f"at step {last_step(broken)}, saved to {newest_save(broken)}" if alive else "late"
+        print(f"kill {number}/{len(kinds)}: {when}" + (", cut a save" if begun else ""))
+    newest, known = newest_save(broken), len(starts(broken))
     run_whole(command, broken)
+    _check_start(broken, starts(broken)[known:], newest)
     for what, found in (("states", digests), ("histories", history)):
         expected, got = found(whole), found(broken)
         if expected != got:
             raise SsdError(f"the {what} differ:\n{expected}\n{got}")
-    return hit
+    return hit, cut
+
+
+def _check_start(folder: Path, started: list[int], newest: int) -> None:
+    if (started and started != [newest]) or "cannot be restored" in log(folder).read_text():
+        raise SsdError(f"started at {started} with a save of {newest}: see {log(folder)}")
 
 
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    file = config_flags.get_config_filename(given["config"])
-    hit = soak(arguments(file), Path(given.workdir), given.config.steps, given.kills, given.seed)
-    print(f"{hit} kills in {given.config.steps} steps: states, best checkpoint and history equal")
+    command = arguments(config_flags.get_config_filename(given["config"]))
+    folder = Path(given.workdir)
+    hit, cut = soak(command, folder, given.config, given.kills, given.saves, given.seed)
+    print(
+        f"{hit} kills in {given.config.steps} steps, {cut} of them cut a save: every start clean; "
+        "states, next batch, best checkpoint and history equal"
+    )
 
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
     flags.DEFINE_string("workdir", None, "Folder for both runs; it must be new.")
-    flags.DEFINE_integer("kills", 15, "How often to kill.")
+    flags.DEFINE_integer("kills", 15, "How often to kill at a random step.")
+    flags.DEFINE_integer("saves", 0, "How often to kill during a save.")
     flags.DEFINE_integer("seed", 0, "Of the moments of the kills.")
     flags.mark_flags_as_required(["config", "workdir"])
     cli.run(main)

@@ -1,6 +1,7 @@
 """Command lines: absl's `app.run` with this project's exit codes and one-line messages."""
 
 import errno
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,22 @@ def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
     logging.set_verbosity(logging.ERROR)  # what libraries log below is for their authors
     app.run(lambda _: guarded(main), flags_parser=lambda argv: guarded(lambda: _parse(argv)))
+
+
+def step_range(flag: flags.Flag, last: int) -> range:
+    """Steps A … B, both included, of a flag "A:B" within 1 … `last`; none where it is not given.
+
+    Raises ConfigError for any other value.
+    """
+    if flag.value is None:
+        return range(0)
+    found = re.fullmatch(r"(\d+):(\d+)", flag.value)
+    if found and 1 <= int(found[1]) <= int(found[2]) <= last:
+        return range(int(found[1]), int(found[2]) + 1)
+    raise ConfigError(
+        f"--{flag.name}={flag.value} must be a first and a last step of 1 to config.steps={last}, "
+        f"as --{flag.name}={min(11, last)}:{min(15, last)}"
+    )
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -86,7 +86,8 @@ def write_run(source: Path, kind: str, config: ConfigDict, folder: Path) -> None
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     origin = f"none, the weights are of {source.name} ({digest[:16]})"
-    with workdir.lock(folder), checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
+    place, about = folder / "checkpoints", workdir.about(config)
+    with workdir.lock(folder), checkpoint.Checkpoints(place, about=about) as checkpoints:
         workdir.begin(folder, workdir.Run(config, classes, origin, priors))
         checkpoints.save(state, 0)
     logs.say("\n".join([f"weights    {source}", *fitted.report, f"run        {folder}"]))

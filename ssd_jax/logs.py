@@ -9,14 +9,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+MEASURED = ("images_per_second", "data_wait", "device_memory")  # differ between equal runs
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -27,6 +27,9 @@ class MetricsFile:
     """
 
     def __init__(self, folder: Path, first_step: int):
+        # Here, because it imports PyTorch where that is installed: a second or two.
+        from tensorboardX import SummaryWriter
+
         self._path = folder / "metrics.jsonl"
         _cut(self._path, first_step)
         self._file = self._path.open("a")
@@ -56,50 +59,85 @@ class MetricsFile:
 
 
 class Progress:
-    """A bar on a terminal, elsewhere a line every ten seconds: rate, time left, loss."""
+    """A bar on a terminal, elsewhere a line every ten seconds: loss, pace, and what is left.
 
-    def __init__(self, first_step: int, steps: int, batch_size: int, shown: bool = True):
-        self._steps, self._batch_size = steps, batch_size
+    `eval_every` is the config's; times left are at the pace of the steps alone. Nothing is shown by
+    a process that is not the lead.
+    """
+
+    def __init__(
+        self, first_step: int, steps: int, batch_size: int, eval_every: int = 0, shown: bool = True
+    ):
+        self._steps, self._batch_size, self._eval_every = steps, batch_size, eval_every
+        bar = sys.stderr.isatty()
+        self._quiet = shown and not bar
         self._bar = tqdm(
-            total=steps, initial=first_step, unit="step",
-            disable=not (shown and sys.stderr.isatty()),
+            total=steps, initial=first_step, unit="step", disable=not (shown and bar),
             dynamic_ncols=True,
         )  # fmt: skip
-        self._quiet = shown and not sys.stderr.isatty()
-        self._started = self._printed = time.monotonic()
-        self._first_step = self._counted = first_step
-        self._paused = 0.0
+        self._counted = first_step
+        self._printed = time.monotonic()
+        self.restart_clock(first_step)
 
-    def update(self, step: int, loss: float) -> None:
-        """Step `step` is done and had this loss."""
-        self._bar.set_postfix_str(f"{self.rate(step):.1f} images/s, loss {loss:.3f}", refresh=False)
+    def update(self, step: int, loss: float, memory: float | None = None) -> None:
+        """Step `step` is done and had this loss; `memory` is that of a device, in GiB."""
+        now = time.monotonic()
+        if step == self._steps or now - self._printed > _SECONDS_BETWEEN_LINES:
+            self._printed, self._pace = now, self._describe(step, memory)
+            if self._quiet:
+                say(f"step {step}/{self._steps}  loss {loss:.3f}  {self._pace}")
+        self._bar.set_postfix_str(f"loss {loss:.3f}  {self._pace}", refresh=False)
         self._bar.update(step - self._counted)
         self._counted = step
-        now = time.monotonic()
-        due = now - self._printed > _SECONDS_BETWEEN_LINES and step > self._first_step
-        if self._quiet and (due or step == self._steps):
-            self._printed = now
-            say(f"step {step}/{self._steps}  loss {loss:.3f}  {self._pace(step)}")
 
-    def _pace(self, step: int) -> str:
+    def _describe(self, step: int, memory: float | None) -> str:
         if step <= self._first_step:  # no step was timed yet
             return ""
         rate = self.rate(step)
-        left = (self._steps - step) * self._batch_size / max(rate, 1e-9)
-        return f"{rate:.1f} images/s  {duration(left)} left"
+        parts = [f"{rate:.1f} images/s", f"{self.data_wait('line'):.0%} waiting for data"]
+        if memory is not None:
+            parts.append(f"{memory:.1f} GiB")
+        left, seconds = self._steps - step, self._batch_size / max(rate, 1e-9)
+        if self._eval_every and (to_evaluation := -step % self._eval_every) < left:
+            parts.append(f"evaluation in {duration(to_evaluation * seconds)}")
+        return "  ".join([*parts, f"{duration(left * seconds)} left"])
 
     def rate(self, step: int) -> float:
         """Images a second since the clock was started, pauses left out."""
         seconds = time.monotonic() - self._started - self._paused
         return (step - self._first_step) * self._batch_size / max(seconds, 1e-9)
 
+    def data_wait(self, reader: str) -> float:
+        """Part of the time since `reader` last asked in which no batch was there, pauses left out.
+
+        0 … 1; who writes lines and who writes numbers have clocks of their own.
+        """
+        now = time.monotonic() - self._paused, self._waited
+        before = self._asked.get(reader, (self._started, 0.0))
+        self._asked[reader] = now
+        return (now[1] - before[1]) / max(now[0] - before[0], 1e-9)
+
+    def waiting_for(self, batches: Iterable[dict]) -> Iterator[dict]:
+        """The same batches; until each is there counts as waiting for data."""
+        iterator = iter(batches)
+        while True:
+            begin = time.monotonic()
+            batch = next(iterator, None)
+            self._waited += time.monotonic() - begin
+            if batch is None:
+                return
+            yield batch
+
     def restart_clock(self, step: int) -> None:
-        """Count the rate from here: compilation is over."""
-        self._started, self._first_step, self._paused = time.monotonic(), step, 0.0
+        """Count from here: compilation is over."""
+        self._started, self._first_step = time.monotonic(), step
+        self._paused = self._waited = 0.0
+        self._asked: dict[str, tuple[float, float]] = {}
+        self._pace = ""
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The clock of the rate stands still inside: evaluation, saving."""
+        """The clock stands still inside: evaluation, saving."""
         begin = time.monotonic()
         yield
         self._paused += time.monotonic() - begin

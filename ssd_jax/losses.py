@@ -89,6 +89,7 @@ def smooth_l1(error: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(size < 1.0, 0.5 * size * size, size - 0.5)
 
 
+@jax.named_scope("mine")
 def hard_negatives(
     scores: Float[Array, " A"], eligible: Bool[Array, " A"], count: Int[Array, ""]
 ) -> Bool[Array, " A"]:

@@ -1,5 +1,6 @@
-"""`python -m ssd_jax.main --config=configs/NAME.py [--workdir=DIR] [--mode=train|eval]`."""
+"""`python -m ssd_jax.main --config=configs/NAME.py [--workdir=DIR] [--mode=train|eval] …`."""
 
+from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -18,6 +19,7 @@ def define_flags() -> None:
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where none is detected.")
     flags.DEFINE_integer("num_processes", None, "How many processes; 1 does not look for others.")
     flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+    flags.DEFINE_string("profile_steps", None, "For train: A:B records these steps.")
     flags.mark_flag_as_required("config")
 
 
@@ -25,22 +27,23 @@ def main() -> None:
     """Start the mode that was asked for."""
     given = flags.FLAGS
     configs.validate(given.config)
+    profiled = cli.step_range(given["profile_steps"], given.config.steps)
     # Imported here, so that a mistake on the command line is answered before JAX starts.
     from ssd_jax import parallel, startup
 
     startup.prepare(given.config.deterministic)
     parallel.start(given.coordinator, given.num_processes, given.process_id)
     with parallel.together():
-        cli.guarded(_run)
+        cli.guarded(partial(_run, profiled))
 
 
-def _run() -> None:
+def _run(profiled: range) -> None:
     from ssd_jax import evaluate, parallel, train
 
     given = flags.FLAGS
     config, workdir = given.config, Path(given.workdir or _default_workdir())
     if given.mode == "train":
-        scores = train.train_and_evaluate(config, workdir)
+        scores = train.train_and_evaluate(config, workdir, profiled)
     else:
         scores = evaluate.evaluate_run(workdir, config, given.checkpoint)
     if not parallel.is_lead():

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax._src.clusters import ClusterEnv  # detection alone: the public call also binds to [::]
 from jax.experimental import multihost_utils
@@ -60,8 +61,9 @@ class Pmap:
         return jax.tree.map(spread, tree)
 
     def unreplicate(self, tree: Tree) -> Tree:
-        """The first device's copy, on that device (`leaf[0]` would gather from all)."""
-        return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data[0], tree)
+        """The first device's values, on that device, in memory that no later step reuses."""
+        # `leaf[0]` of the whole would gather from all devices.
+        return _first_rows(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
 
     def shard(self, batch: dict) -> dict:
         """This process's rows of a batch [b, …] -> [devices, b / devices, …]."""
@@ -108,8 +110,8 @@ class Jit:
         return jax.tree.map(spread, tree)
 
     def unreplicate(self, tree: Tree) -> Tree:
-        """The first device's copy."""
-        return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
+        """The first device's values, on that device, in memory that no later step reuses."""
+        return _copies(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
 
     def shard(self, batch: dict) -> dict:
         """This process's rows of a batch [b, …], spread over the devices."""
@@ -126,6 +128,11 @@ class Jit:
 
 
 Runner = Pmap | Jit
+
+
+# One program for the whole tree: the caller goes on while the device copies.
+_first_rows = jax.jit(partial(jax.tree.map, lambda leaf: leaf[0]))
+_copies = jax.jit(partial(jax.tree.map, jnp.copy))
 
 
 def make(name: str) -> Runner:
@@ -159,13 +166,6 @@ def home() -> jax.sharding.Sharding:
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
-def describe() -> str:
-    """The devices of this process, and how many processes there are, for a person."""
-    devices, count = jax.local_devices(), jax.process_count()
-    here = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
-    return here if count == 1 else f"{here} in each of {count} processes"
-
-
 def start(coordinator: str | None, count: int | None, index: int | None) -> None:
     """Join the other processes, before anything is computed; alone, do nothing.
 
@@ -182,6 +182,8 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
         except Exception as error:  # each kind of cluster has its own errors
             raise ConfigError(f"cannot detect the cluster: {error}; see docs/pods.md") from error
         coordinator, count, index, local = found
+        if "JAX_LOCAL_DEVICE_IDS" in os.environ:
+            local = None  # what SLURM and Open MPI suggest, one device a process, is overruled
     if count == 1 or (coordinator, count, index) == (None, None, None):
         return
     if None in (coordinator, count, index) or not 0 <= index < count:
@@ -264,6 +266,21 @@ def together() -> Iterator[None]:
         if is_lead():
             time.sleep(_LAST_WORDS)
         os._exit(error.code if isinstance(error, SystemExit) else 1)
+
+
+def describe(batch_size: int) -> str:
+    """The devices of this process and what they share of a batch, for a person."""
+    devices, count = jax.local_devices(), jax.process_count()
+    here = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    here += f" in each of {count} processes" * (count > 1)
+    return f"{here}, batch {batch_size}, {batch_size // jax.device_count()} a device"
+
+
+def memory() -> float | None:
+    """The most GiB that a device of this process had in use; None where the backend cannot tell."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peak = max(each.get("peak_bytes_in_use", 0) for each in stats)
+    return peak / 2**30 or None
 
 
 def _mesh(devices: list[jax.Device], axis_name: str) -> jax.sharding.Mesh:

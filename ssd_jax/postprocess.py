@@ -63,6 +63,7 @@ def detect(
     )
 
 
+@jax.named_scope("nms")
 def suppress(
     boxes: Float[Array, "K 4"], valid: Bool[Array, " K"], iou_threshold: float | Float[Array, ""]
 ) -> Bool[Array, " K"]:

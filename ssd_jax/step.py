@@ -100,19 +100,21 @@ def train_step(detector: Detector, state: State, batch: dict) -> tuple[State, Me
             (logits, offsets), updated = detector.model.apply(
                 variables, images, train=True, mutable=["batch_stats"]
             )
-        loss = _loss(detector, logits, offsets, targets, batch["sample"])
+        with jax.named_scope("loss"):
+            loss = _loss(detector, logits, offsets, targets, batch["sample"])
         weight = _image_weights(detector, loss.positives)
         image_loss = loss.classification + config.loss.localization_weight * loss.localization
         return (weight * image_loss).sum(), (loss, weight, image_loss, updated)
 
     gradient, (loss, weight, image_loss, updated) = jax.grad(total_loss, has_aux=True)(state.params)
     gradient = global_sum(gradient)
-    updates, opt_state = detector.optimizer.update(gradient, state.opt_state, state.params)
-    new = {
-        "params": optax.apply_updates(state.params, updates),
-        "batch_stats": updated.get("batch_stats", {}),
-    }
-    new |= {"opt_state": opt_state, "ema": _averaged(config.optim.ema, state, new)}
+    with jax.named_scope("update"):
+        updates, opt_state = detector.optimizer.update(gradient, state.opt_state, state.params)
+        new = {
+            "params": optax.apply_updates(state.params, updates),
+            "batch_stats": updated.get("batch_stats", {}),
+        }
+        new |= {"opt_state": opt_state, "ema": _averaged(config.optim.ema, state, new)}
     classification = global_sum((weight * loss.classification).sum())
     localization = global_sum((weight * loss.localization).sum())
     total = classification + config.loss.localization_weight * localization
@@ -200,6 +202,7 @@ def variables(state: State) -> dict:
     return state.ema or {"params": state.params, "batch_stats": state.batch_stats}
 
 
+@jax.named_scope("match")
 def matched(detector: Detector, boxes, labels) -> matching.Targets:
     """Targets of the truths [M, 4], [M] of one image, by the rules of the experiment."""
     options = detector.config.matching

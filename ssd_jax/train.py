@@ -14,20 +14,24 @@ from ssd_jax import checkpoint, draw, evaluate, init, logs, parallel, step, vali
 from ssd_jax import config as configs
 from ssd_jax.data import check, loader, sources
 from ssd_jax.errors import ConfigError, Interrupted, NonFiniteLossError
+from ssd_jax.profile import Trace
 
 _PICTURES, _COLUMNS = 16, 4
 _SKIPS = 5  # steps in a row that may not be finite before the run ends
 
 
-def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
+def train_and_evaluate(
+    config: ConfigDict, folder: Path, profiled: range = range(0)
+) -> dict[str, float]:
     """Train the experiment in `folder`, from where it stopped if it was begun there.
 
-    Returns the last scores. Raises an `SsdError` for what the user can act on; `Interrupted`
-    after SIGTERM or SIGINT, with everything saved.
+    The steps of `profiled`, numbered from 1, leave a trace in `folder`/profile. Returns the last
+    scores. Raises an `SsdError` for what the user can act on; `Interrupted` after SIGTERM or
+    SIGINT, with everything saved.
     """
     configs.validate(config)
     try:
-        scores = _train(config, folder)
+        scores = _train(config, folder, profiled)
     except Interrupted:
         parallel.everyone("saved")  # who leaves early would end the one that writes
         raise
@@ -35,14 +39,14 @@ def train_and_evaluate(config: ConfigDict, folder: Path) -> dict[str, float]:
     return scores
 
 
-def _train(config: ConfigDict, folder: Path) -> dict[str, float]:
-    about = {"versions": workdir.versions(), "devices": parallel.describe()}
-    _agree(about | {"config": configs.to_dict(config)})
+def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float]:
+    about = workdir.about(config)
+    _agree(about | {"devices": parallel.describe(config.batch_size)})
     with workdir.lock(folder), _Signals() as signals:
-        runner = parallel.make(config.parallel)
         scan = check.known(folder)
         train_set = sources.make(config.data.train, config, config.data.classes, scan)
         test_set = sources.make(config.data.test, config, train_set.classes, scan)
+        runner = parallel.make(config.parallel)
         detector = validation.build(config, train_set.classes, test_set.classes, runner.axis_name)
         sets = {"train": train_set, "test": test_set}
         _agree({name: each.fingerprint for name, each in sets.items()})
@@ -50,12 +54,13 @@ def _train(config: ConfigDict, folder: Path) -> dict[str, float]:
         if lead:
             check.before_training(folder, sets, scan, detector.priors.boxes, config.image_size)
         place = folder / "checkpoints"
-        with checkpoint.Checkpoints(place) if lead else nullcontext() as checkpoints:
+        with checkpoint.Checkpoints(place, about=about) if lead else nullcontext() as checkpoints:
             if lead:
                 _claim(folder, checkpoints, detector, train_set)
             run = _Run(folder, runner, detector, train_set, test_set, checkpoints)
-            with closing(run):
-                return run.go(signals)
+            trace = Trace(folder / "profile", profiled if lead else range(0))
+            with closing(run), closing(trace):
+                return run.go(signals, trace)
 
 
 def is_time(done: int, every: int, steps: int) -> bool:
@@ -72,7 +77,9 @@ def guilty(image_ids: np.ndarray, image_loss: np.ndarray, source: sources.Source
 
 def _agree(about: dict) -> None:
     """Raise ConfigError, in every process, naming what is not the same in all of them."""
-    first, *others = parallel.everyone(configs.flatten(about))
+    about = configs.flatten(about)
+    about.pop("versions.command", None)
+    first, *others = parallel.everyone(about)
     lines = [
         f"process {number} has another {line}"
         for number, other in enumerate(others, 1)
@@ -110,15 +117,16 @@ class _Run:
             self._introduce(state, test_set)
             self.metrics = logs.MetricsFile(folder, self.first_step)
         self.progress = logs.Progress(
-            self.first_step, self.config.steps, self.config.batch_size, shown=self.lead
-        )
+            self.first_step, self.config.steps, self.config.batch_size, self.config.eval_every,
+            shown=self.lead,
+        )  # fmt: skip
 
     def close(self) -> None:
         self.progress.close()
         if self.lead:
             self.metrics.close()
 
-    def go(self, signals: "_Signals") -> dict[str, float]:
+    def go(self, signals: "_Signals", trace: Trace) -> dict[str, float]:
         """The loop."""
         config, steps, first = self.config, self.config.steps, self.first_step
         # It may have been stopped between saving and evaluating.
@@ -132,13 +140,16 @@ class _Run:
             return self._already_done()
         batches = loader.training_batches(self.train_set, config, first, steps, parallel.process())
         before = None
-        for done, batch in enumerate(batches, first + 1):
+        for done, batch in enumerate(self.progress.waiting_for(batches), first + 1):
+            trace.before(done, self.state)
             self.state, metrics = self.train_step(self.state, self.runner.shard(batch))
             if done == first + 1:
                 jax.block_until_ready(self.state.step)
                 self.progress.restart_clock(done)  # compilation is over
             # The step before is read while this one runs, so that the device never waits.
             self._check(before)
+            if self.lead:
+                self.checkpoints.check()
             before = (done, batch["image_id"], metrics)
             stop = signals.received or parallel.is_asked_to_stop(done)
             score = is_time(done, config.eval_every, steps) and not stop
@@ -181,13 +192,15 @@ class _Run:
                     "config.optim.learning_rate or a longer config.optim.warmup_steps"
                 )
             logs.say(f"{what}; the step is skipped")
-        self.progress.update(done, loss)
+        memory = parallel.memory()
+        self.progress.update(done, loss, memory)
         if self.lead and is_time(done, self.config.log_every, self.config.steps):
             values = {k: self.runner.scalar(v) for k, v in metrics.items() if k != "image_loss"}
+            measured = (self.progress.rate(done), self.progress.data_wait("numbers"), memory)
             self.metrics.write(
                 done,
                 {f"train/{k}": v for k, v in values.items()}
-                | {"images_per_second": self.progress.rate(done)},
+                | {k: v for k, v in zip(logs.MEASURED, measured) if v is not None},
             )
 
     def _evaluate(self, done: int) -> None:
@@ -234,12 +247,13 @@ class _Run:
     def _introduce(self, state: step.State, test_set: sources.Source) -> None:
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         begin = "resumed at" if self.first_step else "from"
+        size, kept = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 1e6, checkpoint.MOST_KEPT
         logs.say(
             f"run        {self.folder} ({begin} step {self.first_step} of {self.config.steps})\n"
-            f"devices    {parallel.describe()}, {self.config.parallel}, "
-            f"batch {self.config.batch_size}\n"
+            f"devices    {parallel.describe(self.config.batch_size)}, {self.config.parallel}\n"
             f"model      {self.config.model.name}, {count / 1e6:.2f} M parameters, "
             f"{len(self.detector.priors.boxes)} priors\n"
+            f"checkpoint {size:.1f} MB, {kept * size:.1f} MB for the {kept} that are kept\n"
             f"train      {self.train_set.summary()}\n"
             f"test       {test_set.summary()}"
         )

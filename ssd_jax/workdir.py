@@ -1,6 +1,6 @@
 """The run folder: what it holds, and whether a run may be continued in it.
 
-config.json      the experiment        run.json     classes, data, versions
+config.json      the experiment        run.json     classes, data, versions, commit
 priors.npy       boxes [A, 4]          metrics.jsonl, tensorboard/
 checkpoints/     latest/ and best/     pictures/    what the network saw and found
 results.json     the newest scores     .lock        held while a run is alive
@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import platform
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -87,11 +88,17 @@ def begin(workdir: Path, run: Run) -> None:
     """Write what describes the run."""
     with _disk_trouble(workdir):
         np.save(workdir / "priors.npy", run.priors)
-    write_json(workdir / "config.json", configs.to_dict(run.config))
-    about = versions() | {"command": " ".join(sys.argv)}
-    described = {"classes": run.classes, "data": run.data, "versions": about}
+    told = about(run.config)
+    write_json(workdir / "config.json", told["config"])
+    described = {"classes": run.classes, "data": run.data, "versions": told["versions"]}
     # Last, since its presence says that the folder is a run.
     write_json(workdir / "run.json", described)
+
+
+def about(config: ConfigDict) -> dict[str, Any]:
+    """What a run or a checkpoint was made with: config, package versions, git commit, command."""
+    made_with = versions() | {"commit": _commit(), "command": " ".join(sys.argv)}
+    return {"config": configs.to_dict(config), "versions": made_with}
 
 
 def load(workdir: Path) -> Run:
@@ -151,3 +158,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {
         name: metadata.version(name) for name in _PACKAGES
     }
+
+
+def _commit() -> str:
+    """The commit that this code is of, "-dirty" where it was changed; "" outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():  # installed, perhaps below a checkout of something else
+        return ""
+    command = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git here
+        return ""

@@ -1,7 +1,10 @@
 """The doctor's report by hand, its command, and damaged annotations of every format."""
 
 import json
+import tarfile
+import time
 
+import cv2
 import fuzz
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from test_data_voc import add, split, thing, xml
 from test_scripts import call
 
 from ssd_jax.data import check, coco, csv_lists, voc, yolo
+from ssd_jax.data.voc_xml import parse_annotation
 from ssd_jax.errors import DataError
 
 
@@ -133,3 +137,34 @@ def test_damaged_annotations_are_read_or_refused_by_name(tmp_path, name, data):
     path.write_bytes(data)
     read()
     assert 20 < fuzz.names_a_file(tmp_path, path.write_bytes, read, data, 200) < 200
+
+
+@pytest.mark.slow
+def test_all_of_voc2007_in_time(real_data, tmp_path, capsys):
+    """9,963 real annotations with drawn images of their sizes; time is printed, not asserted."""
+    (archive,) = (real_data / "voc2007").glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        files.extractall(tmp_path, filter="data")
+    root = next(tmp_path.rglob("Annotations")).parent
+    (root / "JPEGImages").mkdir()
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    names = sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
+    images = {}
+    for name in names:
+        path = root / "Annotations" / f"{name}.xml"
+        size = parse_annotation(path.read_bytes(), name).size
+        if size not in images:
+            images[size] = cv2.imencode(".jpg", np.full((*size, 3), 90, np.uint8))[1].tobytes()
+        (root / "JPEGImages" / f"{name}.jpg").write_bytes(images[size])
+    split(root, "trainval", "\n".join(names[:-10]))
+    split(root, "test", "\n".join(names[-10:]))
+    began = time.monotonic()
+    result = call(
+        "check_data.py", f"--config=configs/voc_folder.py:{root}", f"--output={tmp_path / 'x'}"
+    )
+    with capsys.disabled():
+        print(f"\n{len(names)} images in {time.monotonic() - began:.1f} s\n{result.stdout}")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "x").read_text())
+    assert report["train"]["images"] == 9953
+    assert report["train"]["boxes"] + report["test"]["boxes"] == 30638

@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -55,26 +57,92 @@ def test_durations_read_well(seconds, text):
     assert logs.duration(seconds) == text
 
 
-def test_progress_off_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
-    clock = iter(np.arange(0, 1000, 4.0))
-    monkeypatch.setattr(logs.time, "monotonic", lambda: float(next(clock)))
-    progress = logs.Progress(0, 20, 16)
-    for step in range(1, 21):
-        progress.update(step, 1.0)
-    progress.close()
-    printed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
-    assert 2 < len(printed) < 20
-    assert "images/s" in printed[0] and "left" in printed[0] and "loss 1.000" in printed[0]
-    assert printed[-1].startswith("step 20/20")
-
-
-def test_a_pause_does_not_count_in_the_rate(monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only where a test says so, in a list of one."""
     now = [0.0]
     monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    return now
+
+
+def printed(capsys):
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(clock, capsys):
+    """Four seconds a step, three of them without a batch; sixteen images a step."""
+    progress = logs.Progress(0, 20, 16, eval_every=8)
+
+    def slowly():
+        for _ in range(20):
+            clock[0] += 3.0
+            yield {}
+
+    for step, _ in enumerate(progress.waiting_for(slowly()), 1):
+        clock[0] += 1.0
+        progress.update(step, 1.0, 2.5)
+    progress.close()
+    end = "4.0 images/s  75% waiting for data  2.5 GiB"
+    assert printed(capsys) == [
+        f"step 3/20  loss 1.000  {end}  evaluation in 20 s  1 min 08 s left",
+        f"step 6/20  loss 1.000  {end}  evaluation in 8 s  56 s left",
+        f"step 9/20  loss 1.000  {end}  evaluation in 28 s  44 s left",
+        f"step 12/20  loss 1.000  {end}  evaluation in 16 s  32 s left",
+        f"step 15/20  loss 1.000  {end}  evaluation in 4 s  20 s left",
+        f"step 18/20  loss 1.000  {end}  8 s left",
+        f"step 20/20  loss 1.000  {end}  0 s left",
+    ]
+
+
+def test_a_backend_without_memory_figures_shows_none(clock, capsys):
+    progress = logs.Progress(0, 1, 1)
+    clock[0] += 1.0
+    progress.update(1, 1.0)
+    progress.close()
+    (line,) = printed(capsys)
+    assert "GiB" not in line and "evaluation" not in line
+
+
+def test_waiting_is_told_since_the_last_time(clock):
+    """Two readers, each of its own time; what an evaluation takes is no part of it."""
     progress = logs.Progress(0, 10, 8)
-    now[0] = 1.0
+    seconds = iter([4.0, 0.0])
+
+    def batches():
+        for wait in seconds:
+            clock[0] += wait
+            yield {}
+
+    stream = progress.waiting_for(batches())
+    next(stream)
+    clock[0] += 4.0
+    assert progress.data_wait("line") == 0.5
     with progress.paused():
-        now[0] = 101.0
-    now[0] = 102.0
+        clock[0] += 100.0
+    next(stream)
+    clock[0] += 8.0
+    assert progress.data_wait("line") == 0.0
+    assert progress.data_wait("numbers") == 0.25
+    progress.restart_clock(2)
+    clock[0] += 1.0
+    assert progress.data_wait("numbers") == 0.0
+    progress.close()
+
+
+def test_a_pause_does_not_count_in_the_rate(clock):
+    progress = logs.Progress(0, 10, 8)
+    clock[0] = 1.0
+    with progress.paused():
+        clock[0] = 101.0
+    clock[0] = 102.0
     assert progress.rate(4) == pytest.approx(4 * 8 / 2)
     progress.close()
+
+
+def test_what_does_not_log_does_not_pay_for_tensorboard():
+    """Its import takes PyTorch's along, which would delay every message of a command."""
+    code = (
+        "import sys; from ssd_jax import logs, train, predict; print('tensorboardX' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "False", result.stderr

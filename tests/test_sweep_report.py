@@ -9,11 +9,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import oracles_matching
 import pytest
 
-from scripts.sweeping import figures, groups, launch, plan, record, report
+from scripts.sweeping import figures, groups, launch, plan, recall, record, report
 from ssd_jax import config as configs
-from ssd_jax import draw
+from ssd_jax import draw, step
+from ssd_jax.data import sources
 from ssd_jax.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -110,7 +112,7 @@ def test_tables(folder):
     assert markdown[0].startswith("|  | s_min | mAP@.5 | AP | AP small | AP medium | AP large |")
     assert markdown[2] == (
         "| A | 0.15 | 0.600 ± 0.141 | 0.300 ± 0.071 | – | 0.150 ± 0.035 | 0.120 ± 0.028 "
-        "| 105.0 ± 7.1 | 2 |"
+        "| 0.864 ± 0.000 | 105.0 ± 7.1 | 2 |"
     )
     assert markdown[3].startswith("| B | 0.2 | **0.800** | **0.400** | – |")
     assert markdown[3].endswith("| 120.0 | 1 of 2 |") and markdown[4].endswith("| – | 0 of 2 |")
@@ -118,6 +120,25 @@ def test_tables(folder):
         rows = list(csv.DictReader(file))
     assert float(rows[0]["mAP@.5 std"]) == pytest.approx(0.02**0.5)
     assert rows[0]["s_min"] == "0.15" and rows[2]["mAP@.5 mean"] == "" and rows[2]["AP n"] == "0"
+
+
+def test_recall_is_that_of_all_test_truths(folder):
+    first, *_ = recall.added(records(folder))
+    config = first.run.config
+    source = sources.make(config.data.test, config)
+    priors = step.build(config, 2).priors.boxes
+    best = [
+        max(oracles_matching.iou(box[None], priors)[0])
+        for i in range(0, len(source))
+        for box in source.truths(i)["boxes"]
+    ]
+    assert first.scores["priors/recall"] == pytest.approx(np.mean(np.array(best) >= 0.5))
+    missing = first.run.config.copy_and_resolve_references()
+    missing.data.test = ("voc:nowhere:test",)
+    (kept,) = recall.added(
+        [first._replace(run=first.run._replace(config=missing), scores={"a": 1})]
+    )
+    assert kept.scores == {"a": 1}
 
 
 def test_one_page_holds_all_of_it(folder):
@@ -129,8 +150,8 @@ def test_one_page_holds_all_of_it(folder):
     assert not re.search(r"https?:|<script|url\(", html)
     assert html.count("image/jpeg") == 3  # a setting each; the last has an unfinished run's
     assert "B: s_min 0.2 (seed 0, step 1000)" in html and "C: s_min 0.3 (seed 0, step 400)" in html
-    # Loss by step, AP by size, and the field; no score was written on the way.
-    assert html.count("image/png") == 3
+    # Loss by step, AP by size, recall and the field; no score was written on the way.
+    assert html.count("image/png") == 4
     assert ">0.600 ± 0.141" in html
 
 

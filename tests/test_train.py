@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 
 import jax
@@ -11,7 +12,7 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax import evaluate, step, train
+from ssd_jax import evaluate, logs, step, train
 from ssd_jax.checkpoint import Checkpoints
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 
@@ -24,7 +25,7 @@ def final_state(folder, config):
 
 def metrics(folder):
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in logs.MEASURED} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,11 @@ def test_a_run_compiles_its_step_and_its_prediction_once(tmp_path, caplog):
 def test_a_finished_run_says_so_and_returns_its_scores(whole, capsys):
     folder, scores = whole
     again = train.train_and_evaluate(micro.get_config(), folder)
-    assert "already done" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "already done" in said
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(final_state(folder, micro.get_config())))
+    assert f"checkpoint {size / 1e6:.1f} MB, {3 * size / 1e6:.1f} MB for the 3" in said
+    assert "batch 4, 2 a device" in said
     assert again == pytest.approx(scores, nan_ok=True, abs=1e-6)
 
 
@@ -203,6 +208,21 @@ def test_five_such_steps_in_a_row_end_the_run(tmp_path, monkeypatch):
     assert error.value.exit_code == 5
     state = final_state(tmp_path, config)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_steps_are_profiled_with_the_evaluation_that_falls_within(tmp_path, capsys):
+    """Steps 2 and 3 of 6; the third is evaluated, and the later ones leave no second trace."""
+    train.train_and_evaluate(micro.get_config(), tmp_path, profiled=range(2, 4))
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    content = trace.read_bytes()
+    for name in (b"backbone", b"heads", b"match", b"mine", b"loss", b"update", b"nms"):
+        assert re.search(rb"[/(]" + name + rb"[)/]", content), name
+    assert f"profile    {tmp_path / 'profile'}" in capsys.readouterr().err
+
+
+def test_steps_that_are_past_are_not_profiled(whole):
+    train.train_and_evaluate(micro.get_config(), whole[0], profiled=range(1, 3))
+    assert not (whole[0] / "profile").exists()
 
 
 @pytest.mark.parametrize(

@@ -33,17 +33,21 @@ def test_the_same_experiment_may_have_more_steps(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seed", "data", "named"),
+    ("changes", "data", "named"),
     [
-        (5, {}, "config.seed: 0 -> 5"),
-        (0, {"classes": ("a", "c")}, "classes:"),
-        (0, {"data": "f1"}, "data: f0 -> f1"),
+        ({"seed": 5}, {}, "config.seed: 0 -> 5"),
+        ({"batch_size": 8}, {}, "config.batch_size: 4 -> 8"),
+        ({"data__train": ("shapes:train:16",)}, {}, r"config.data.train: .*12.* -> .*16"),
+        ({"model__backbone__levels": 3}, {}, "config.model.backbone.levels: 2 -> 3"),
+        ({}, {"classes": ("a", "c")}, "classes:"),
+        ({}, {"data": "f1"}, "data: f0 -> f1"),
     ],
 )
-def test_another_experiment_is_refused_with_the_difference(tmp_path, seed, data, named):
+def test_another_experiment_is_refused_with_the_difference(tmp_path, changes, data, named):
     workdir.begin(tmp_path, run())
-    with pytest.raises(ConfigError, match=named):
-        workdir.check_same(tmp_path, micro.get_config(seed=seed), data)
+    with pytest.raises(ConfigError, match=named) as refused:
+        workdir.check_same(tmp_path, micro.get_config(**changes), data)
+    assert refused.value.exit_code == 2
 
 
 def test_a_folder_that_is_no_run(tmp_path):

@@ -7,13 +7,14 @@ from functools import partial
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from configs import quickstart
 from scripts.benchmarks import ours
 from scripts.benchmarks.report import Row
 from ssd_jax import parallel, step
 
-_DEVICES = 8
+DEVICES = 8
 _CLASSES = 5
 _BYTES = {"f32": 4, "s32": 4, "u32": 4, "f64": 8, "bf16": 2, "f16": 2, "pred": 1, "u8": 1, "s8": 1}
 _SHAPE = re.compile(r"([a-z]+\d*)\[([\d,]*)\]")
@@ -22,19 +23,12 @@ _OPERATION = re.compile(r"= (.*?) ([a-z-]+)\(")
 
 def collectives(rounds: int, quick: bool) -> Iterator[Row]:
     """All-reduced bytes and gathers in the train step of eight virtual devices, under pmap."""
-    config = quickstart.get_config()
-    jax.config.update("jax_num_cpu_devices", _DEVICES)
-    runner = parallel.Pmap()
-    detector = step.build(config, _CLASSES, runner.axis_name)
-    state = step.abstract_state(detector)
-    batch = runner.shard(ours.batch(config, _CLASSES))
-    stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((_DEVICES, *x.shape), x.dtype), state)
-    compiled = runner.compile(partial(step.train_step, detector)).lower(stacked, batch).compile()
-    moved = traffic(compiled.as_text())
-    parameters = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state.params))
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    program, parameters = compiled_step(quickstart.get_config(), parallel.Pmap())
+    moved = traffic(program)
 
     reduced = moved["all-reduce"]
-    what = f"train step of the quickstart network on {_DEVICES} devices, pmap"
+    what = f"train step of the quickstart network on {DEVICES} devices, pmap"
     yield Row(
         f"{what}: bytes all-reduced, of the parameters' bytes", sum(reduced) / parameters, "x",
         ("<=", 1.05), ours=f"{sum(reduced) / 1e6:.3g} MB", other=f"{parameters / 1e6:.3g} MB",
@@ -47,9 +41,23 @@ def collectives(rounds: int, quick: bool) -> Iterator[Row]:
     )  # fmt: skip
 
 
+def compiled_step(config: ConfigDict, runner: parallel.Runner) -> tuple[str, int]:
+    """The text of the train step compiled for all devices, and the bytes of its parameters."""
+    detector = step.build(config, _CLASSES, runner.axis_name)
+    state = step.abstract_state(detector)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+    train_step = runner.compile(partial(step.train_step, detector))
+    lowered = train_step.lower(runner.replicate(zeros), runner.shard(ours.batch(config, _CLASSES)))
+    size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state.params))
+    return lowered.compile().as_text(), size
+
+
 def traffic(program: str) -> dict[str, list[int]]:
     """Bytes of the result of each collective operation in the text of a compiled program."""
-    names = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+    names = (
+        "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",
+        "collective-permute", "collective-broadcast",
+    )  # fmt: skip
     moved = {"all-reduce": []}
     for line in program.splitlines():
         found = _OPERATION.search(line)

@@ -1,5 +1,6 @@
 """Pictures of a report, as PNG: curves, AP by object size, and scores against a field's value."""
 
+import statistics
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ def draw_all(found: Sequence[Setting], folder: Path) -> Iterator[tuple[str, Path
             yield title, curves(found, key, title, folder / name)
     if any(setting.scores(column) for setting in found for column in groups.SIZES):
         yield "AP by object size", sizes(found, folder / "sizes.png")
+    if len({setting.statistic(groups.RECALL).mean for setting in found} - {None}) > 1:
+        yield "mAP@.5 against the recall of priors", reached(found, folder / "recall.png")
     shown: set[str] = set()
     for name in found[0].values:
         if name in shown:
@@ -134,6 +137,28 @@ def field(name: str, lines: dict[str, list[Setting]], path: Path) -> Path:
     panel.grid(alpha=0.3)
     if list(lines) != ["all"]:
         figure.legend(loc="outside lower center", fontsize=8, frameon=False)
+    return _saved(figure, path)
+
+
+def reached(found: Sequence[Setting], path: Path) -> Path:
+    """mAP@.5 of each setting against the share of test truths that have a prior of IoU .5."""
+    known = [setting for setting in found if setting.scores(groups.RECALL)]
+    x = [setting.statistic(groups.RECALL).mean for setting in known]
+    y = [setting.statistic(groups.HEADLINE).mean for setting in known]
+    figure, panel = plt.subplots(figsize=(_WIDTH, 3.6), layout="constrained")
+    for color, at, setting in zip(_colors(len(known)), x, known):
+        scores = setting.scores(groups.HEADLINE)
+        panel.plot([at] * len(scores), scores, "o", color=color, markersize=4, alpha=0.7)
+    for at, score, setting in zip(x, y, known):
+        panel.annotate(setting.letter, (at, score), xytext=(5, 0), textcoords="offset points")
+    title = "mAP@.5 against the recall of priors at IoU .5"
+    if len(known) > 2 and len(set(y)) > 1:
+        title += f", r = {statistics.correlation(x, y):.2f}"
+    panel.set(
+        xlabel="recall of the priors on test annotations", ylabel=groups.HEADLINE, title=title
+    )
+    panel.margins(x=0.1)
+    panel.grid(alpha=0.3)
     return _saved(figure, path)
 
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from scripts.sweeping.record import Record
 
 SEED = "config.seed"
-HEADLINE, RATE = "mAP@.5", "images/s"
+HEADLINE, RATE, RECALL = "mAP@.5", "images/s", "recall"
 SIZES = {"AP small": "coco/AP_small", "AP medium": "coco/AP_medium", "AP large": "coco/AP_large"}
 COLUMNS = {
     HEADLINE: "voc/AP50_area/mean",
     "AP": "coco/AP",
     **SIZES,
+    RECALL: "priors/recall",  # of the priors, on annotations alone
     RATE: "images_per_second",
 }
 

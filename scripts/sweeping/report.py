@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from scripts.sweeping import figures, groups, page, plan, record
+from scripts.sweeping import figures, groups, page, plan, recall, record
 
 
 def write(folder: Path) -> Path:
-    """Write DIR/report from the run folders alone; returns the HTML page.
+    """Write DIR/report from the run folders (and the test annotations); returns the HTML page.
 
     Raises DataError where the folder holds no sweep.
     """
     sweep = plan.load(folder)
-    records = [record.read(folder, run) for run in sweep.runs]
+    records = list(recall.added([record.read(folder, run) for run in sweep.runs]))
     found = groups.settings(records)
     output = folder / "report"
     output.mkdir(exist_ok=True)

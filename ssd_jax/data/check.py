@@ -19,6 +19,7 @@ FILE = "data_check.json"
 _SHOWN = 5  # files behind one count
 _PERCENT = (1, 5, 50, 95, 99)
 _SAMPLED = 1000  # boxes that are compared with all priors
+_ROWS = 50  # boxes that are compared at once
 _MOST_DROPPED = 0.01  # of all boxes; more look like another format
 _TINY = 2.0  # pixels of the network's input
 _FEW_DROPPED = 5  # so many are never too many
@@ -110,6 +111,12 @@ def before_training(
     write(folder / FILE, reports, scan, fingerprint)
 
 
+def best_iou(boxes: Float[np.ndarray, "N 4"], priors: Float[np.ndarray, "A 4"]) -> np.ndarray:
+    """IoU [N] of boxes with the best of the priors."""
+    parts = np.split(boxes, range(_ROWS, len(boxes), _ROWS))
+    return np.concatenate([box_ops.iou(part, priors).max(1) for part in parts])
+
+
 def known(folder: Path) -> Scan:
     """A scan that knows the images of the last check in a run folder, if there was one."""
     try:
@@ -158,8 +165,7 @@ def _shapes(every, priors, image_size) -> dict:
     if priors is None:
         return found
     sample = every[np.linspace(0, len(every) - 1, min(len(every), _SAMPLED)).astype(int)]
-    best = np.concatenate([box_ops.iou(part, priors).max(1) for part in np.split(
-        sample, range(50, len(sample), 50))])  # fmt: skip
+    best = best_iou(sample, priors)
     prior_sides = (priors[:, 2:] - priors[:, :2]) * np.array(image_size[::-1])
     prior_sizes = np.sqrt(prior_sides.prod(1))
     reached = {
