@@ -197,6 +197,8 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
         except Exception as error:  # each kind of cluster has its own errors
             raise ConfigError(f"cannot detect the cluster: {error}; see docs/pods.md") from error
         coordinator, count, index, local = found
+        if "JAX_LOCAL_DEVICE_IDS" in os.environ:
+            local = None  # what SLURM and Open MPI suggest, one device a process, is overruled
     if count == 1 or (coordinator, count, index) == (None, None, None):
         return
     if None in (coordinator, count, index) or not 0 <= index < count:

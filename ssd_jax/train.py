@@ -77,7 +77,9 @@ def guilty(image_ids: np.ndarray, image_loss: np.ndarray, source: sources.Source
 
 def _agree(about: dict) -> None:
     """Raise ConfigError, in every process, naming what is not the same in all of them."""
-    first, *others = parallel.everyone(configs.flatten(about))
+    about = configs.flatten(about)
+    about.pop("versions.command", None)
+    first, *others = parallel.everyone(about)
     lines = [
         f"process {number} has another {line}"
         for number, other in enumerate(others, 1)

@@ -49,7 +49,8 @@ def train(folder, count, devices, runner):
 
 
 @pytest.mark.parametrize(
-    ("count", "devices", "runner"), [(1, 4, "jit"), (2, 2, "pmap"), (2, 2, "jit")]
+    ("count", "devices", "runner"),
+    [(1, 4, "jit"), (2, 2, "pmap"), pytest.param(2, 2, "jit", marks=pytest.mark.slow)],
 )
 def test_training_is_the_same_however_the_batch_is_divided(alone, tmp_path, count, devices, runner):
     """Parameters, images and scores, of the best state, that of step 3, and of the last."""
@@ -210,6 +211,9 @@ def test_slurm_is_detected(monkeypatch):
     ((address, count, index, local, _), options) = (joined[0][0], joined[0][1])
     assert address.startswith("gpu01:") and (count, index, local) == (4, 3, [1])
     assert options["coordinator_bind_address"] == address
+    monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", "0,1")  # which JAX reads where it is told none
+    parallel.start(None, None, None)
+    assert joined[1][0][1:4] == (4, 3, None)
 
 
 def test_what_the_lead_makes_is_itself_when_alone():
