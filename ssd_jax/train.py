@@ -40,8 +40,8 @@ def train_and_evaluate(
 
 
 def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float]:
-    about = {"versions": workdir.versions(), "devices": parallel.describe(config.batch_size)}
-    _agree(about | {"config": configs.to_dict(config)})
+    about = workdir.about(config)
+    _agree(about | {"devices": parallel.describe(config.batch_size)})
     with workdir.lock(folder), _Signals() as signals:
         scan = check.known(folder)
         train_set = sources.make(config.data.train, config, config.data.classes, scan)
@@ -53,7 +53,7 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
         lead = parallel.is_lead()
         if lead:
             check.before_training(folder, sets, scan, detector.priors.boxes, config.image_size)
-        place, about = folder / "checkpoints", workdir.about(detector.config)
+        place = folder / "checkpoints"
         with checkpoint.Checkpoints(place, about=about) if lead else nullcontext() as checkpoints:
             if lead:
                 _claim(folder, checkpoints, detector, train_set)
