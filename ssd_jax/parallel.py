@@ -206,6 +206,10 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
             "give all three or none: --coordinator=HOST:PORT (of process 0), --num_processes=N "
             f"and --process_id=0 to N - 1; there are {coordinator}, {count}, {index}"
         )
+    print(
+        f"process {index} of {count} waits {_JOIN} s at most for the others at {coordinator}",
+        file=sys.stderr,
+    )
     jax.distributed.initialize(
         coordinator, count, index, local, "deactivate", initialization_timeout=_JOIN,
         heartbeat_timeout_seconds=_HEARTBEAT, shutdown_timeout_seconds=_SHUTDOWN,
