@@ -1,17 +1,19 @@
 """Kill a run at random moments, start it again, and compare it with one that nothing disturbed.
 
     python scripts/soak.py --config=configs/quickstart.py --workdir=DIR [--kills=15] [--saves=20]
+                           [--processes=2]
 
 Both runs are made in DIR with the command line that a user would type. SIGKILL leaves no time to
 clean up; `--saves` of them come while a checkpoint is being written. Every start must be clean and
 go on from the newest whole save; in the end every array of the state, the next batch, the history
-and the best checkpoint must be equal bit for bit.
+and the best checkpoint must be equal bit for bit. A run of several processes loses all at once.
 """
 
 import hashlib
 import json
 import random
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -37,31 +39,49 @@ def arguments(config_file: str) -> list[str]:
     return [sys.executable, "-m", "ssd_jax.main", f"--config={config_file}", *changes]
 
 
-def run_whole(command: list[str], folder: Path) -> None:
-    """Start the command in `folder` and let it come to its end."""
+def begin(command: list[str], folder: Path, count: int) -> list[subprocess.Popen]:
+    """Start the command in `folder`, as `count` processes of one run; the lead is the first."""
+    each = [[]]
+    if count > 1:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        shared = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
+        each = [[*shared, f"--process_id={index}"] for index in range(count)]
     with log(folder).open("a") as file:
-        result = subprocess.run([*command, f"--workdir={folder}"], cwd=ROOT, stderr=file)
-    if result.returncode:
+        return [
+            subprocess.Popen([*command, f"--workdir={folder}", *own], cwd=ROOT, stderr=file)
+            for own in each
+        ]
+
+
+def run_whole(command: list[str], folder: Path, count: int = 1) -> None:
+    """Start the command in `folder` and let it come to its end."""
+    processes = begin(command, folder, count)
+    if any([process.wait() for process in processes]):
         raise SsdError(f"the run in {folder} failed:\n{log(folder).read_text()[-1000:]}")
 
 
-def run_until(command: list[str], folder: Path, ready: Callable[[], bool], delay: float) -> bool:
+def run_until(
+    command: list[str], folder: Path, ready: Callable[[], bool], delay: float, count: int = 1
+) -> bool:
     """Start the command, kill it `delay` seconds after `ready` says so.
 
     False when the run came to its end before that. Raises SsdError when it failed by itself.
     """
-    path = log(folder)
-    with path.open("a") as file:
-        process = subprocess.Popen([*command, f"--workdir={folder}"], cwd=ROOT, stderr=file)
-        deadline = time.monotonic() + _PATIENCE
-        while not ready() and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.01)
-        if process.poll() is None:
-            time.sleep(delay)
+    lead, *others = begin(command, folder, count)
+    deadline = time.monotonic() + _PATIENCE
+    while not ready() and time.monotonic() < deadline and lead.poll() is None:
+        time.sleep(0.01)
+    if lead.poll() is None:
+        time.sleep(delay)
+    for process in (lead, *others):  # without the lead, the others end by themselves too
         process.kill()
-        if process.wait() > 0:
-            raise SsdError(f"the run in {folder} failed:\n{path.read_text()[-1000:]}")
-        return process.returncode < 0
+    for process in others:
+        process.wait()
+    if lead.wait() > 0:
+        raise SsdError(f"the run in {folder} failed:\n{log(folder).read_text()[-1000:]}")
+    return lead.returncode < 0
 
 
 def log(folder: Path) -> Path:
@@ -148,14 +168,21 @@ def _digest(arrays: Iterable) -> str:
 
 
 def soak(
-    command: list[str], folder: Path, config: ConfigDict, kills: int, saves: int, seed: int
+    command: list[str],
+    folder: Path,
+    config: ConfigDict,
+    kills: int,
+    saves: int,
+    seed: int,
+    count: int = 1,
 ) -> tuple[int, int]:
     """Both runs, with kills at `kills` random steps and in `saves` saves of the second.
 
     The number that hit it alive, and of these how many cut a save.
     """
     whole, broken = folder / "whole", folder / "broken"
-    run_whole(command, whole)
+    folder.mkdir(parents=True, exist_ok=True)
+    run_whole(command, whole, count)
     rng, hit, cut = random.Random(seed), 0, 0
     log(broken).touch()
     steps = iter(sorted(rng.randrange(config.steps) for _ in range(kills)))
@@ -166,7 +193,7 @@ def soak(
         else:
             ready, delay = SavesBegun(broken, rng.choice((1, 2))), rng.uniform(0.0, _SAVE_SECONDS)
         newest, known = newest_save(broken), len(starts(broken))
-        alive = run_until(command, broken, ready, delay)
+        alive = run_until(command, broken, ready, delay, count)
         hit += alive
         _check_start(broken, starts(broken)[known:], newest)
         begun = [int(path.stem) for path in unfinished(broken)]
@@ -176,7 +203,7 @@ def soak(
         when = f"at step {last_step(broken)}, saved to {newest_save(broken)}" if alive else "late"
         print(f"kill {number}/{len(kinds)}: {when}" + (", cut a save" if begun else ""))
     newest, known = newest_save(broken), len(starts(broken))
-    run_whole(command, broken)
+    run_whole(command, broken, count)
     _check_start(broken, starts(broken)[known:], newest)
     for what, found in (("states", digests), ("histories", history)):
         expected, got = found(whole), found(broken)
@@ -195,7 +222,8 @@ def main() -> None:
     given = flags.FLAGS
     command = arguments(config_flags.get_config_filename(given["config"]))
     folder = Path(given.workdir)
-    hit, cut = soak(command, folder, given.config, given.kills, given.saves, given.seed)
+    counts = (given.kills, given.saves, given.seed, given.processes)
+    hit, cut = soak(command, folder, given.config, *counts)
     print(
         f"{hit} kills in {given.config.steps} steps, {cut} of them cut a save: every start clean; "
         "states, next batch, best checkpoint and history equal"
@@ -207,6 +235,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Folder for both runs; it must be new.")
     flags.DEFINE_integer("kills", 15, "How often to kill at a random step.")
     flags.DEFINE_integer("saves", 0, "How often to kill during a save.")
+    flags.DEFINE_integer("processes", 1, "How many processes a run has.")
     flags.DEFINE_integer("seed", 0, "Of the moments of the kills.")
     flags.mark_flags_as_required(["config", "workdir"])
     cli.run(main)
