@@ -9,8 +9,10 @@ the best for a later one, and a score that is not a number is never best.
     latest/60.damaged/   one that could not be read, put aside when an older one could
 """
 
+import errno
 import math
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -144,6 +146,8 @@ class Checkpoints:
         place = self._folder / series / str(step)
         if place.exists():
             return
+        with _disk_trouble(self._folder):
+            _check_room(place.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         # Arrays of a device are fetched in the background.
         state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.array(x), state)
         self._pending = self._background.submit(self._write, place, state, {"step": step, **notes})
@@ -156,6 +160,7 @@ class Checkpoints:
             manifest.write(unfinished, notes | self._about)
             unfinished.rename(place)
         except BaseException:
+            time.sleep(1.0)  # until TensorStore's other writes have failed too, loudly
             shutil.rmtree(unfinished, ignore_errors=True)  # it may be what fills the disk
             raise
         for old in _whole(place.parent)[_KEPT[place.parent.name] :]:
@@ -205,6 +210,14 @@ def _whole(series: Path) -> list[Path]:
     """Folders of whole saves, damaged or not, newest first."""
     places = series.iterdir() if series.is_dir() else ()
     return sorted((p for p in places if p.name.isdigit()), key=lambda p: -int(p.name))
+
+
+def _check_room(folder: Path, need: int) -> None:
+    """Raise OSError for a disk without so many bytes; found out by writing, it costs more words."""
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        sizes = f"a save needs {need / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
+        raise OSError(errno.ENOSPC, f"No space left on device: {sizes}")
 
 
 def _differences(saved: Any, target: State) -> str:

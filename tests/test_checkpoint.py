@@ -257,7 +257,7 @@ def test_a_full_disk_ends_with_its_exit_code_and_keeps_the_last_save(tmp_path):
     )
     assert result.returncode == 6, result.stderr
     assert "cannot write checkpoints" in result.stderr
-    assert result.stderr.strip().endswith("older checkpoints are intact")
+    assert "older checkpoints are intact" in result.stderr
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() == 1
         like = {"a": np.ones(9, np.float32)}
