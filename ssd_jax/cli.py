@@ -73,5 +73,9 @@ def guarded(function: Callable):
     except OSError as error:
         if error.errno not in _DISK_TROUBLE:
             raise
-        print(f"cannot write: {error}", file=sys.stderr)
+        print(
+            f"cannot write: {error}\nFree the disk, or mend the rights, then start the same command "
+            "again; older checkpoints are intact",
+            file=sys.stderr,
+        )
         sys.exit(MachineError.exit_code)

@@ -361,7 +361,7 @@ def test_batch_norm_averages_over_the_mapped_axis():
         (config("resnet", depth=18), "depth is 18: resnet is defined for 34 and 50"),
         (config("heads"), "no file of ssd_jax"),
         (config("vgg", "float16"), "'float16': choose one of float32, bfloat16"),
-        (config("mobilenet", depth=2), "has depth, .* its fields are width"),
+        (config("mobilenet", depth=2), "has depth, .* its fields are norm_momentum, width"),
         (config("vgg", head="dense", input_size=300), "'dense': choose one of conv, lite"),
         (config("vgg", input_size=400), "input_size is 400: vgg is defined for 300 and 512"),
         (config("vgg", input_size=300), "100 x 100 are too small"),
