@@ -74,8 +74,8 @@ def guarded(function: Callable):
         if error.errno not in _DISK_TROUBLE:
             raise
         print(
-            f"cannot write: {error}\nFree the disk, or mend the rights, then start the same command "
-            "again; older checkpoints are intact",
+            f"cannot write: {error}\nFree the disk, or mend the rights, then start the same "
+            "command again; older checkpoints are intact",
             file=sys.stderr,
         )
         sys.exit(MachineError.exit_code)
