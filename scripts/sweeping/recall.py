@@ -1,4 +1,7 @@
-"""How many test truths a setting's priors can reach: known from annotations, before training."""
+"""How many test truths a setting's priors can reach: known from annotations, before training.
+
+A mean over classes, as mAP is: many large objects must not hide a class of small ones.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,7 +15,7 @@ from ssd_jax import step
 from ssd_jax.data import check, sources
 from ssd_jax.errors import DataError
 
-RECALL = "priors/recall"  # truths with a prior of IoU .5
+RECALL = "priors/recall"  # share of truths with a prior of IoU .5, mean over classes
 _ENOUGH = 0.5
 _DEPENDS = ("image_size", "model", "priors", "data")
 
@@ -35,7 +38,11 @@ def _recall(config: ConfigDict) -> float | None:
         source = sources.make(config.data.test, config, config.data.classes)
     except DataError:
         return None
-    boxes = np.concatenate([source.truths(i)["boxes"] for i in range(len(source))])
+    truths = [source.truths(i) for i in range(len(source))]
+    boxes, labels = (
+        np.concatenate([each[name] for each in truths]) for name in ("boxes", "labels")
+    )
     if not len(boxes):
         return None
-    return float((check.best_iou(boxes, step.build(config, 2).priors.boxes) >= _ENOUGH).mean())
+    reached = check.best_iou(boxes, step.build(config, 2).priors.boxes) >= _ENOUGH
+    return float(np.mean([reached[labels == label].mean() for label in np.unique(labels)]))
