@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ssd_jax import cli, startup, step, workdir
+from ssd_jax import cli, decode, startup, step, workdir
 from ssd_jax import config as configs
 from ssd_jax.data import check, sources
 from ssd_jax.data.scan import Scan
@@ -34,6 +34,8 @@ def examine(config: ConfigDict, pixels: bool = False) -> dict[str, dict]:
             print(f"{part:10s} {source.summary()}")
             if pixels:
                 scan.gather(source.__getitem__, tqdm(range(len(source)), desc="decoding"))
+                files = [record.path for record in records if record.path.is_file()]
+                scan.gather(decode.check_pixels, tqdm(files, desc="looking inside"))
         except DataError as error:
             scan.refused.append(error)
         if not records and not scan.refused:

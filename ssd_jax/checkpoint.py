@@ -124,6 +124,8 @@ class Checkpoints:
                 continue
             if differing:
                 raise CheckpointError(f"checkpoint {place} cannot be restored: {differing}")
+            if failed:
+                logs.say(f"checkpoint {place} is taken instead")
             for other in failed:
                 self._put_aside(other)
             return state

@@ -53,6 +53,8 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _short(error: Exception) -> str:
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]  # ml_collections puts one into another
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     lines = [line for line in text.splitlines() if line.strip()]
     expected = (flags.Error, AttributeError, KeyError, OSError, SsdError)

@@ -7,6 +7,7 @@ a picture viewer would show.
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +66,18 @@ def read(path: str | os.PathLike, upright: bool = False) -> UInt8[np.ndarray, "H
     return decode(data, str(path), upright)
 
 
+def check_pixels(path: str | os.PathLike) -> None:
+    """Raise DataError for an image that is damaged inside, where OpenCV would fill in gray."""
+    from PIL import Image
+
+    header(path)
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path}: damaged inside ({error}); copy it again", _NO_IMAGE) from error
+
+
 def status(path: str | os.PathLike) -> tuple[int, int]:
     """Bytes of an image file, and when it was changed, in ns: the same while it is."""
     try:
@@ -88,11 +101,13 @@ def header_in(file: io.BufferedIOBase, where: str) -> Header:
 
     `where` names it in errors. Raises DataError where the header is not an image's, where the file
     is truncated (JPEG and PNG), for a side below two pixels, and above Pillow's pixel limit,
-    because a small file can decode to gigabytes. The limit also makes Pillow warn.
+    because a small file can decode to gigabytes.
     """
     from PIL import Image  # costs a moment that most commands need not spend
 
-    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+    warnings.filterwarnings(
+        "ignore", category=Image.DecompressionBombWarning
+    )  # it is an error here
     try:
         image = Image.open(file)
         (width, height), orientation = image.size, image.getexif().get(_ORIENTATION, 1)
@@ -100,7 +115,7 @@ def header_in(file: io.BufferedIOBase, where: str) -> Header:
         head = file.read(4)
         file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
         tail = file.read()
-    except bombs as error:
+    except Image.DecompressionBombError as error:
         raise DataError(f"{where}: {error}", _TOO_LARGE) from error
     except (OSError, ValueError, SyntaxError) as error:
         reason = (
@@ -109,7 +124,8 @@ def header_in(file: io.BufferedIOBase, where: str) -> Header:
         raise DataError(f"{where}: cannot read the image ({reason})", _NO_IMAGE) from error
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
         most = Image.MAX_IMAGE_PIXELS
-        raise DataError(f"{where}: {width}x{height} pixels, above {most}", _TOO_LARGE)
+        text = f"{where}: {width}x{height} pixels, above {most}; shrink it"
+        raise DataError(text, _TOO_LARGE)
     if min(height, width) < _SMALLEST:
         raise DataError(f"{where}: {width}x{height} pixels, nothing to see", "images too small")
     if _is_cut(head, tail):

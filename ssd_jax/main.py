@@ -28,11 +28,11 @@ def main() -> None:
     configs.validate(given.config)
     profiled = cli.step_range(given["profile_steps"], given.config.steps)
     # Imported here, so that a mistake on the command line is answered before JAX starts.
-    from ssd_jax import parallel, startup
+    from ssd_jax import cluster, startup
 
     startup.prepare(given.config.deterministic)
-    parallel.start(given.coordinator, given.num_processes, given.process_id)
-    with parallel.together():
+    cluster.start(given.coordinator, given.num_processes, given.process_id)
+    with cluster.together():
         cli.guarded(lambda: _run(profiled))
 
 

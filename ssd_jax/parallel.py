@@ -9,27 +9,19 @@ the lead (process 0) alone writes. What they must agree on passes through `every
 """
 
 import json
-import os
-import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src.clusters import ClusterEnv  # detection alone: the public call also binds to [::]
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ssd_jax.errors import ConfigError
 
 Tree = Any
-_JOIN, _HEARTBEAT, _SHUTDOWN = 60, 10, 15  # seconds; by default a lost process holds all for 301
-_LAST_WORDS = 2.0  # seconds the lead stays, because the others are ended as soon as it is gone
 
 
 class Pmap:
@@ -181,43 +173,6 @@ def memory() -> float | None:
     return peak / 2**30 or None
 
 
-def start(coordinator: str | None, count: int | None, index: int | None) -> None:
-    """Join the other processes, before anything is computed; alone, do nothing.
-
-    Without `coordinator` (HOST:PORT of process 0) they are those of the TPU slice, SLURM step, Open
-    MPI job or Kubernetes job that JAX detects; `count` 1 does not look. Raises ConfigError when
-    only some of the three are given or the cluster cannot be read.
-    """
-    local = None
-    if coordinator is None and index is None and count != 1:
-        try:
-            found = ClusterEnv.auto_detect_unset_distributed_params(
-                None, count, None, None, None, _JOIN
-            )
-        except Exception as error:  # each kind of cluster has its own errors
-            raise ConfigError(f"cannot detect the cluster: {error}; see docs/pods.md") from error
-        coordinator, count, index, local = found
-        if "JAX_LOCAL_DEVICE_IDS" in os.environ:
-            local = None  # what SLURM and Open MPI suggest, one device a process, is overruled
-    if count == 1 or (coordinator, count, index) == (None, None, None):
-        return
-    if None in (coordinator, count, index) or not 0 <= index < count:
-        raise ConfigError(
-            "give all three or none: --coordinator=HOST:PORT (of process 0), --num_processes=N "
-            f"and --process_id=0 to N - 1; there are {coordinator}, {count}, {index}"
-        )
-    print(
-        f"process {index} of {count} waits {_JOIN} s at most for the others at {coordinator}",
-        file=sys.stderr,
-    )
-    jax.distributed.initialize(
-        coordinator, count, index, local, "deactivate", initialization_timeout=_JOIN,
-        heartbeat_timeout_seconds=_HEARTBEAT, shutdown_timeout_seconds=_SHUTDOWN,
-        # By default it listens on all addresses of the machine.
-        coordinator_bind_address=os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", coordinator),
-    )  # fmt: skip
-
-
 def several() -> bool:
     """Whether this process has others beside it."""
     return jax.process_count() > 1
@@ -265,26 +220,6 @@ def is_asked_to_stop(step: int) -> bool:
     To be called after every step; the runtime spreads the word, and no device waits.
     """
     return multihost_utils.reached_preemption_sync_point(step)
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """A process that fails inside leaves at once with its message last; the others soon notice.
-
-    An orderly exit would wait for the others, who wait for this one's next step.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if not jax.distributed.is_initialized():
-            raise
-        if not isinstance(error, SystemExit):
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if is_lead():
-            time.sleep(_LAST_WORDS)
-        os._exit(error.code if isinstance(error, SystemExit) else 1)
 
 
 def _mesh(devices: list[jax.Device], axis_name: str) -> jax.sharding.Mesh:

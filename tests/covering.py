@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import micro
 from absl import app, flags
 
-from ssd_jax import evaluate, parallel, postprocess, step
+from ssd_jax import cluster, evaluate, parallel, postprocess, step
 from ssd_jax.data import sources
 
 SIZES = (6, 7, 9)
@@ -33,7 +33,7 @@ def summary(truths, found, classes):
 
 def main(_):
     given = flags.FLAGS
-    parallel.start(given.coordinator, given.num_processes, given.process_id)
+    cluster.start(given.coordinator, given.num_processes, given.process_id)
     step.predict, evaluate.voc.evaluate = brightness, summary
     evaluate.coco_scores = lambda *_: ()
     for name in ("pmap", "jit"):

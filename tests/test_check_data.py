@@ -13,6 +13,7 @@ from test_data_voc import add, split, thing, xml
 from test_scripts import call
 
 from ssd_jax.data import check, coco, csv_lists, voc, yolo
+from ssd_jax.data.scan import Scan
 from ssd_jax.data.voc_xml import parse_annotation
 from ssd_jax.errors import DataError
 
@@ -51,7 +52,7 @@ def test_nothing_to_learn_is_an_error(tmp_path):
     assert report["errors"] == ["no image has a box: there is nothing to learn"]
     report = check.examine([], ("dog",), [DataError("x: bad", "bad ones")], None, (80, 100))
     assert len(report["errors"]) == 2
-    assert "refused    1 bad ones" in check.lines(report)
+    assert "refused    1: bad ones" in check.lines(report)
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_the_command_lists_all_that_is_wrong(folder, tmp_path):
     arguments = (f"--config=configs/voc_folder.py:{folder}", f"--output={output}", "--decode")
     result = call("check_data.py", *arguments)
     assert result.returncode == 3, result.stderr
-    assert "refused    2 reversed corners" in result.stdout
+    assert "refused    2: reversed corners" in result.stdout
     assert "p05.xml: object 1 (dog): reversed" in result.stdout
     assert "not fit for training: train" in result.stderr
     report = json.loads(output.read_text())
@@ -89,12 +90,42 @@ def test_the_command_decodes_all_pixels_when_asked(folder, tmp_path):
     for number in (3, 5, 7):
         add(folder, f"p{number:02d}", xml(thing()))
     image = folder / "JPEGImages" / "p01.jpg"
-    data = bytearray(image.read_bytes())
-    data[2:20] = bytes(18)  # the header of the first segment
-    sound = call("check_data.py", f"--config=configs/voc_folder.py:{folder}",
-                 f"--output={tmp_path / 'x'}")  # fmt: skip
+    noise = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
+    data = bytearray(cv2.imencode(".jpg", noise)[1].tobytes())
+    half = len(data) // 2
+    data[half : half + 2] = b"\xff\xc4"  # a marker where none may be: OpenCV reads on
+    image.write_bytes(bytes(data))
+    arguments = (f"--config=configs/voc_folder.py:{folder}", f"--output={tmp_path / 'x'}")
+    sound = call("check_data.py", *arguments)
     assert sound.returncode == 0, sound.stderr
     assert "test       sizes" in sound.stdout
+    found = call("check_data.py", *arguments, "--decode")
+    assert found.returncode == 3 and "p01.jpg: damaged inside" in found.stdout
+
+
+def test_what_looks_like_a_mistake_is_asked(tmp_path):
+    """Corners where width and height belong, and a class that is nearly another."""
+    write_image(tmp_path / "it.jpg")
+    boxes = [[10 + i / 2, 10, 60 + i / 2, 70] for i in range(60)]
+    names = ["dog"] * 59 + ["Dogg"]
+    content = {
+        "images": [{"id": 1, "file_name": "it.jpg"}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1 + (name != "dog"), "bbox": box}
+            for i, (box, name) in enumerate(zip(boxes, names))
+        ],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "Dogg"}, {"id": 3, "name": "z"}],
+    }
+    content["annotations"].append(content["annotations"][0] | {"image_id": 7})
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    scan = Scan(tolerant=True)
+    source = coco.read(tmp_path, tmp_path / "b.json", (), scan)
+    report = check.examine(source.records, source.classes, scan.refused, None, (80, 100))
+    asked = " | ".join(report["warnings"])
+    assert "boxes cross the border of their image: are they corners" in asked
+    assert "class Dogg (1 boxes) is nearly dog: a typo?" in asked and "no box of z" in asked
+    (text,) = report["refused"]["annotations without image"]["all"]
+    assert "b.json: annotation 0 is of image 7" in text
 
 
 VOC = xml(thing(), thing("cat", difficult=1)).encode()

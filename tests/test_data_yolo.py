@@ -149,3 +149,15 @@ def test_what_is_not_clear_is_answered_with_the_two_forms(tmp_path):
         assert "yolo:DATA.yaml:SPLIT or yolo:FOLDER:CLASSES.txt" in str(error.value)
     with pytest.raises(DataError, match="cannot read"):
         yolo.read(tmp_path / "none.yaml", "train")
+
+
+def test_label_files_without_image_are_counted(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    for name in ("a", "b", "classes"):
+        (tmp_path / "labels" / f"{name}.txt").write_text(
+            "0 .5 .5 .5 .5\n" if name < "c" else "dog\n"
+        )
+    source = yolo.read(tmp_path, str(tmp_path / "labels" / "classes.txt"))
+    assert len(source) == 1 and "1 label files without image (b.txt)" in source.summary()

@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "ssd_jax"
 FLOORS = (
     {"errors", "boxes", "losses", "parallel"},
-    {"cli", "checkpoint", "manifest", "logs", "draw", "decode", "schema", "config", "workdir",
-     "optim", "priors", "matching", "postprocess", "augment", "photometric", "profile",
+    {"cli", "cluster", "checkpoint", "manifest", "logs", "draw", "decode", "schema", "config",
+     "workdir", "optim", "priors", "matching", "postprocess", "augment", "photometric", "profile",
      "startup"},
     {"models", "data", "metrics", "importers"},
     {"step"},

@@ -24,7 +24,7 @@ def spoken(path):
                 yield longest[:40].strip()
 
 
-@pytest.mark.parametrize("name", ["train", "checkpoint", "workdir", "parallel", "cli", "profile"])
+@pytest.mark.parametrize("name", ["train", "checkpoint", "workdir", "cluster", "cli", "profile"])
 def test_every_message_of_a_run_is_explained(name):
     page = re.sub(r"[\s`]+", " ", OPERATIONS)
     messages = list(spoken(ROOT / "ssd_jax" / f"{name}.py"))

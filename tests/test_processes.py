@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from launch import Group
 
-from ssd_jax import augment, evaluate, parallel, step
+from ssd_jax import augment, cluster, evaluate, parallel, step
 from ssd_jax.data import loader, sources
 from ssd_jax.errors import ConfigError
 
@@ -183,21 +183,23 @@ def test_one_that_is_killed_ends_all(tmp_path, victim):
 
 
 @pytest.mark.parametrize(
-    "given", [("127.0.0.1:1", None, 0), (None, 2, None), ("127.0.0.1:1", 2, 2), (None, None, 1)]
-)
+    "given",
+    [("127.0.0.1:1", None, 0), (None, 2, None), ("127.0.0.1:1", 2, 2), (None, None, 1),
+     ("127.0.0.1", 2, 0), ("127.0.0.1:abc", 2, 0), (":1", 2, 0)],
+)  # fmt: skip
 def test_half_of_an_address_is_refused(given):
     with pytest.raises(ConfigError, match="all three or none"):
-        parallel.start(*given)
+        cluster.start(*given)
 
 
 def test_alone_nothing_is_joined(monkeypatch):
-    parallel.start(None, None, None)
+    cluster.start(None, None, None)
     for name, value in (("JOB_ID", 7), ("STEP_NODELIST", "a"), ("NTASKS", 1), ("PROCID", 0),
                         ("LOCALID", 0)):  # fmt: skip
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    parallel.start(None, None, None)  # a step of one task
+    cluster.start(None, None, None)  # a step of one task
     monkeypatch.setenv("SLURM_NTASKS", "2")
-    parallel.start(None, 1, None)  # told not to look
+    cluster.start(None, 1, None)  # told not to look
     assert not jax.distributed.is_initialized() and parallel.process() == (0, 1)
 
 
@@ -207,12 +209,12 @@ def test_slurm_is_detected(monkeypatch):
         monkeypatch.setenv(f"SLURM_{name}", str(value))
     joined = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **k: joined.append((a, k)))
-    parallel.start(None, None, None)
+    cluster.start(None, None, None)
     ((address, count, index, local, _), options) = (joined[0][0], joined[0][1])
     assert address.startswith("gpu01:") and (count, index, local) == (4, 3, [1])
     assert options["coordinator_bind_address"] == address
     monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", "0,1")  # which JAX reads where it is told none
-    parallel.start(None, None, None)
+    cluster.start(None, None, None)
     assert joined[1][0][1:4] == (4, 3, None)
 
 

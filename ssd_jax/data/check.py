@@ -1,5 +1,6 @@
 """The data doctor: what a set holds, what was corrected or refused, and whether the priors fit."""
 
+import difflib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from jaxtyping import Float
 
 from ssd_jax import boxes as box_ops
 from ssd_jax import logs, workdir
-from ssd_jax.data.records import DROPPED, Record
+from ssd_jax.data.records import CLIPPED, DROPPED, Record
 from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import Source
 from ssd_jax.errors import DataError
@@ -21,6 +22,8 @@ _PERCENT = (1, 5, 50, 95, 99)
 _SAMPLED = 1000  # boxes that are compared with all priors
 _ROWS = 50  # boxes that are compared at once
 _MOST_DROPPED = 0.01  # of all boxes; more look like another format
+_MOST_CLIPPED = 0.25  # of all boxes
+_RARE = 0.02  # of all boxes: a class that few have may be a typo
 _TINY = 2.0  # pixels of the network's input
 _FEW_DROPPED = 5  # so many are never too many
 _MOST_UNREACHED = 0.1  # of all boxes; more want other priors
@@ -71,9 +74,10 @@ def lines(report: Mapping) -> list[str]:
             f"{priors['reached']:.1%} of boxes have one of IoU .5"
         )
     for reason, each in report["refused"].items():
-        more = f", and {each['count'] - _SHOWN} more" if each["count"] > _SHOWN else ""
-        found.append(f"refused    {each['count']} {reason}{more}")
-        found += [f"           {text}" for text in each["first"]]
+        found.append(f"refused    {each['count']}: {reason}")
+        found += [f"           {text}" for text in each["all"][:_SHOWN]]
+        if each["count"] > _SHOWN:
+            found.append(f"           … and {each['count'] - _SHOWN} more, all in the report")
     found += [f"error      {text}" for text in report["errors"]]
     return found + [f"warning    {text}" for text in report["warnings"]]
 
@@ -152,9 +156,7 @@ def _refused(errors: Sequence[DataError]) -> dict[str, dict]:
     found: dict[str, list[str]] = {}
     for error in errors:
         found.setdefault(error.reason, []).append(str(error))
-    return {
-        reason: {"count": len(texts), "first": texts[:_SHOWN]} for reason, texts in found.items()
-    }
+    return {reason: {"count": len(texts), "all": texts} for reason, texts in found.items()}
 
 
 def _shapes(every, priors, image_size) -> dict:
@@ -176,6 +178,15 @@ def _shapes(every, priors, image_size) -> dict:
     return found | {"priors": reached}
 
 
+def _typos(classes: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Rare classes, and the common one that each is nearly called."""
+    total = sum(classes.values())
+    common = {name.lower(): name for name, n in classes.items() if n > _RARE * total}
+    rare = [name for name, n in classes.items() if 0 < n <= _RARE * total]
+    near = ((name, difflib.get_close_matches(name.lower(), common, 1, 0.8)) for name in rare)
+    return [(name, common[found[0]]) for name, found in near if found]
+
+
 def _percentiles(values: Float[np.ndarray, " N"]) -> dict[str, float]:
     return {str(p): float(value) for p, value in zip(_PERCENT, np.percentile(values, _PERCENT))}
 
@@ -188,7 +199,7 @@ def _spread(values: Mapping[str, float], form: str) -> str:
 def _errors(report: Mapping) -> list[str]:
     problems = []
     if refused := sum(each["count"] for each in report["refused"].values()):
-        problems.append(f"{refused} files or sets are refused: mend them, or take them out")
+        problems.append(f"{refused} refused: mend what is named, or take it out")
     if not report["images"]:
         problems.append("no image is left")
     elif not report["boxes"]:
@@ -208,6 +219,14 @@ def _errors(report: Mapping) -> list[str]:
 
 def _warnings(report: Mapping) -> list[str]:
     found = []
+    clipped = report["corrected"].get(CLIPPED, {"count": 0})["count"]
+    if clipped > _MOST_CLIPPED * report["boxes"]:
+        found.append(
+            f"{clipped} of {report['boxes']} boxes cross the border of their image: are they "
+            "corners in place of width and height, or of another size of image?"
+        )
+    for name, near in _typos(report["classes"]):
+        found.append(f"class {name} ({report['classes'][name]} boxes) is nearly {near}: a typo?")
     if absent := [name for name, count in report["classes"].items() if not count]:
         found.append(f"no box of {', '.join(absent)}")
     if (priors := report.get("priors")) and 1 - priors["reached"] > _MOST_UNREACHED:

@@ -35,17 +35,14 @@ def read(
     try:
         names = {category["id"]: category["name"] for category in content["categories"]}
         rows = {image["id"]: [] for image in content["images"]}
+        orphans = []
         for row in content["annotations"]:
-            if row["image_id"] not in rows:
-                raise DataError(
-                    f"{path}: annotation {row.get('id')} is of image {row['image_id']}, which is "
-                    "not in the file"
-                )
-            rows[row["image_id"]].append(row)
+            rows.get(row["image_id"], orphans).append(row)
         files = [folder / image["file_name"] for image in content["images"]]
         sizes = [(image.get("height"), image.get("width")) for image in content["images"]]
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: an entry without {error}: not a COCO annotation file") from error
+    scan.gather(lambda i: _refuse(orphans[i], path), range(len(orphans)))
     if len(rows) < len(files):
         raise DataError(f"{path}: two images have the same id; the file is damaged")
     if len(set(names.values())) < len(names):
@@ -108,6 +105,14 @@ def _record(file, rows, said, where: str, label_of: dict[int, int], scan: Scan) 
         file, size, fitted.boxes, labels[fitted.kept], crowd[fitted.kept], fitted.notes | notes,
         upright,
     )  # fmt: skip
+
+
+def _refuse(row: dict, path: Path) -> None:
+    raise DataError(
+        f"{path}: annotation {row.get('id')} is of image {row['image_id']}, which is not in the "
+        "file",
+        "annotations without image",
+    )
 
 
 def _check(row: dict, where: str, label_of: dict[int, int]) -> None:

@@ -15,7 +15,7 @@ from ssd_jax.data.scan import some
 from ssd_jax.errors import ConfigError, DataError
 
 _FLAT, _OUTSIDE = "boxes without area dropped", "boxes outside the image dropped"
-DROPPED = (_FLAT, _OUTSIDE)
+DROPPED, CLIPPED = (_FLAT, _OUTSIDE), "boxes clipped at the border"
 
 
 class Record(NamedTuple):
@@ -141,7 +141,7 @@ def fit(
         _FLAT: flat,
         _OUTSIDE: outside,
         "boxes that occur twice dropped": again,
-        "boxes clipped at the border": kept & (inside != corners).any(axis=1),
+        CLIPPED: kept & (inside != corners).any(axis=1),
     }
     counts = {note: int(which.sum()) for note, which in notes.items() if which.any()}
     return Fitted(inside[kept].astype(np.float32), kept, counts)

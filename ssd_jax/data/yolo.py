@@ -15,7 +15,7 @@ import yaml
 
 from ssd_jax import boxes as box_ops
 from ssd_jax.data.records import Record, Records, checked_classes, fit
-from ssd_jax.data.scan import Scan
+from ssd_jax.data.scan import Scan, some
 from ssd_jax.data.voc_files import checked_list
 from ssd_jax.errors import ConfigError, DataError
 
@@ -57,7 +57,7 @@ def read(
     label_of = np.array([classes.index(name) + 1 for name in found.names], np.int32)
     records = scan.gather(lambda path: _record(path, label_of, scan), found.images)
     title, split = (place.parent.name, argument) if is_yaml else (place.name, "")
-    return Records(title, split, classes, list(records.values()))
+    return Records(title, split, classes, list(records.values()), _orphans(found.images))
 
 
 def _from_yaml(path: Path, split: str) -> _Set:
@@ -116,6 +116,14 @@ def _label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
+def _orphans(images: list[Path]) -> str:
+    """What to say of label files without an image, in the folders of those that have one."""
+    wanted = {_label_file(image) for image in images}
+    there = {path for folder in {label.parent for label in wanted} for path in folder.glob("*.txt")}
+    lone = sorted(path.name for path in there - wanted if path.stem != "classes")
+    return f"{len(lone)} label files without image ({some(lone, ', ')})" if lone else ""
+
+
 def _record(path: Path, label_of: np.ndarray, scan: Scan) -> Record:
     sized, labels = scan.look(path), _label_file(path)
     lines = _text(labels).splitlines() if labels.exists() else []
@@ -139,7 +147,9 @@ def _record(path: Path, label_of: np.ndarray, scan: Scan) -> Record:
 
 def _row(cells: list[str], where: str, classes: int) -> list[float]:
     if len(cells) != 5:
-        raise DataError(f"{where}: {len(cells)} numbers, not class, x, y, width and height", _LINE)
+        raise DataError(
+            f"{where}: {len(cells)} numbers, not class, x, y, width and height of a box", _LINE
+        )
     try:
         numbers = [float(cell) for cell in cells]
     except ValueError as error:
