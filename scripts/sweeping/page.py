@@ -58,8 +58,8 @@ def page(
 _NOTE = (
     "<p>Mean ± standard deviation over seeds; the largest mean of a column is marked. mAP@.5 is "
     "PASCAL VOC's with the area under the curve, AP is COCO's with its sizes of objects (small "
-    "below 32² pixels of the original image, large from 96² on). Recall is the share of test truths "
-    "with a prior of IoU .5, a mean over classes; images/s counts training.</p>"
+    "below 32² pixels of the original image, large from 96² on). Recall is the share of test "
+    "truths with a prior of IoU .5, a mean over classes; images/s counts training.</p>"
 )
 
 
