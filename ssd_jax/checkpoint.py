@@ -42,7 +42,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, create: bool = True, about: dict | None = None):
-        self._folder, self._writes, self._about = folder, create, about or {}
+        # Orbax takes absolute paths alone.
+        self._folder, self._writes, self._about = folder.absolute(), create, about or {}
         if create:
             with _disk_trouble(folder):
                 for name in _KEPT:

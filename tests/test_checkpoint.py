@@ -38,6 +38,16 @@ def test_a_state_comes_back_bit_equal_with_its_dtypes(tmp_path):
     np.testing.assert_array_equal(restored["b"]["c"], original["b"]["c"])
 
 
+def test_a_folder_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for create in (True, False):
+        with Checkpoints(Path("runs/mine/checkpoints"), create) as checkpoints:
+            if create:
+                checkpoints.save(state(3), 3)
+                checkpoints.save_if_best(state(3), 3, 0.5)
+            assert checkpoints.restore("best", state(0))["step"] == 3
+
+
 @pytest.mark.parametrize(
     ("scores", "best"),
     [([0.1, math.nan, 0.3, math.nan, 0.15], 3), ([0.1, 0.5, math.nan, 0.2, math.nan], 2)],
