@@ -1,6 +1,6 @@
 """Your photographs, starting from a detector that was trained on COCO.
 
-    python scripts/import_weights.py --source=detect.tflite --format=tflite \
+    python -m scripts.import_weights --source=detect.tflite --format=tflite \
         --config=configs/ssd300_mobilenet_v1_tflite.py --workdir=runs/coco
     python -m ssd_jax.main --config=configs/finetune.py:PATH --workdir=runs/mine
 

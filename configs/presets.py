@@ -30,18 +30,18 @@ def caffe(config: ConfigDict) -> None:
     """The authors' own code (weiliu89/caffe, branch ssd).
 
     Not reproduced: one of five interpolations at random (here bilinear); colors are distorted
-    before the mean color fills the canvas, and held to whole numbers (here after, in float32);
+    before the mean color fills the canvas, and rounded to integers (here after, in float32);
     8-bit hue, which cannot turn below red; compression as JPEG after distortion, zoom-out and
     crop; crowds of COCO are background there; the loss is divided by the positives of a GPU.
     """
     _crop(config, trials=50, selection="success", shape="aspect", accept="any")
     config.augment.geometric = ("zoom_out", "iou_crop", "flip")
     _colors(config, ("brightness", "contrast", "saturation", "hue"), hue=36 / 360)
-    config.priors.update({"extra_square": "second", "truncate": True, "clip": "none"})
+    config.priors.update({"extra_square": "second", "floor_sizes": True, "clip": "none"})
     _match(config, "bipartite", negative_threshold=0.5)
     _loss(config, "softmax", "batch")
     _optimize(config, rate=1e-3, decay=5e-4, decayed=("*/kernel", _L2NORM), warmup=0)
-    config.optim.bias_rate = 2.0
+    config.optim.bias_lr_multiplier = 2.0
     _detect(config, score=0.01, iou=0.45, each=400, all_classes=200, clip="none")
 
 
@@ -49,18 +49,18 @@ def torchvision(config: ConfigDict) -> None:
     """torchvision's `ssd300_vgg16` and its reference script for detection.
 
     Not reproduced: brightness as a factor, contrast about the mean gray, and colors distorted
-    before the geometry; a crop's aspect ratio in pixels (here in parts of the image); a truth
-    claims a prior even where they do not touch; the loss is divided by the positives of a GPU.
+    before the geometry; a crop's aspect ratio in pixels (here in fractions of the image); a box
+    gets its best prior even where they do not touch; the loss is divided by the positives of a GPU.
     """
     _crop(config, trials=40, selection="mode", shape="sides", accept="any")
     config.augment.geometric = ("zoom_out", "iou_crop", "flip")
     every = ("brightness", "contrast", "saturation", "hue", "channel_order")
     _colors(config, every, hue=0.05, channel_order=0.5)
-    config.priors.update({"extra_square": "second", "truncate": False, "clip": "size"})
-    _match(config, "best_prior", contested="last", difficult="drop")
+    config.priors.update({"extra_square": "second", "floor_sizes": False, "clip": "size"})
+    _match(config, "best_prior", conflict_resolution="last", difficult="drop")
     _loss(config, "softmax", "batch")
     _optimize(config, rate=2e-3, decay=5e-4, decayed=("*",), warmup=1000)
-    config.optim.decay_at = (80 / 120, 110 / 120)
+    config.optim.lr_decay_fractions = (80 / 120, 110 / 120)
     _detect(config, score=0.01, iou=0.45, each=400, all_classes=200, clip="first")
 
 
@@ -69,19 +69,19 @@ def tensorflow(config: ConfigDict) -> None:
 
     Not reproduced: suppression of overlapping priors at IoU .99 before mining, of at most 3000,
     positives too; crops by the covered part of an object, which keep objects by that part too
-    (here IoU and the center), and each sampler leaves 15 images in 100 whole. Difficult truths are
-    treated as the config says: there the records decide.
+    (here IoU and the center), and each sampler leaves 15 images in 100 whole. Difficult boxes are
+    treated as the config says; there the records decide.
     """
     _crop(config, trials=50, selection="mode", shape="aspect", accept="any")
     config.augment.iou_crop.scale = (0.1**0.5, 1.0)  # an area of a tenth at least
     config.augment.geometric = ("flip", "iou_crop")
     _colors(config, ())
-    config.priors.update({"extra_square": "last", "truncate": False, "clip": "none"})
-    _match(config, "best_prior", contested="first")
+    config.priors.update({"extra_square": "last", "floor_sizes": False, "clip": "none"})
+    _match(config, "best_prior", conflict_resolution="first")
     _loss(config, "sigmoid", "batch")
     _optimize(config, rate=4e-3, decay=4e-5, decayed=("*/kernel",), warmup=0)
     config.batch_size = 24
-    config.optim.update({"name": "rmsprop", "decay_at": ()})
+    config.optim.update({"name": "rmsprop", "lr_decay_fractions": ()})
     config.optim.rmsprop = ConfigDict({"decay": 0.9, "epsilon": 1.0})
     _detect(config, score=1e-8, iou=0.6, each=100, all_classes=100, clip="last")
 
@@ -97,11 +97,11 @@ def nvidia(config: ConfigDict) -> None:
     # The script asks for half a turn and its library takes degrees.
     _colors(config, ("brightness", "contrast", "saturation", "hue"), hue=0.5 / 360)
     config.augment.photometric.probability = 1.0
-    config.priors.update({"extra_square": "second", "truncate": False, "clip": "center_size"})
-    _match(config, "best_prior", contested="last", strict=True, difficult="drop")
+    config.priors.update({"extra_square": "second", "floor_sizes": False, "clip": "center_size"})
+    _match(config, "best_prior", conflict_resolution="last", strict=True, difficult="drop")
     _loss(config, "softmax", "image")
     _optimize(config, rate=2.6e-3, decay=5e-4, decayed=("*/kernel",), warmup=300)
-    config.optim.decay_at = (43 / 65, 54 / 65)
+    config.optim.lr_decay_fractions = (43 / 65, 54 / 65)
     _detect(config, score=0.05, iou=0.5, each=200, all_classes=200, clip="none")
 
 
@@ -125,7 +125,12 @@ def _colors(
 
 
 def _match(config: ConfigDict, matcher: str, **rules) -> None:
-    always = {"threshold": 0.5, "negative_threshold": 1.0, "contested": "best", "strict": False}
+    always = {
+        "threshold": 0.5,
+        "negative_threshold": 1.0,
+        "conflict_resolution": "best",
+        "strict": False,
+    }
     config.matching.update(always | {"matcher": matcher} | rules)
 
 
@@ -145,8 +150,8 @@ def _optimize(
     config.optim.update(
         {
             "name": "sgd", "learning_rate": rate, "momentum": 0.9, "weight_decay": decay,
-            "decayed": decayed, "bias_rate": 1.0, "clip_norm": 0.0, "schedule": "step",
-            "warmup_steps": warmup,
+            "weight_decay_params": decayed, "bias_lr_multiplier": 1.0, "clip_norm": 0.0,
+            "schedule": "step", "warmup_steps": warmup,
         }
     )  # fmt: skip
 

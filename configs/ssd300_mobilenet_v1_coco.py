@@ -17,7 +17,7 @@ from configs import ssd300_vgg16_coco
 def get_config() -> ConfigDict:
     """The COCO experiment with another network, its pixels and its priors."""
     config = ssd300_vgg16_coco.get_config()
-    config.model.name = "mobilenet"
+    config.model.name = "mobilenet_v1"
     config.model.backbone = ConfigDict({"width": 1.0, "norm_momentum": 0.9997})
     config.model.head_kernel = 1
     config.model.mean = (127.5, 127.5, 127.5)
@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
         (60 * 2**0.5, 60 / 2**0.5),
         (60 / 2**0.5, 60 * 2**0.5),
     )
-    config.priors.steps = ()
+    config.priors.strides = ()
     config.matching.matcher = "best_prior"
     config.postprocess.iou_threshold = 0.6
     config.postprocess.top_k = 100

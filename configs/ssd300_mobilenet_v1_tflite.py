@@ -3,7 +3,7 @@
 Source: `coco_ssd_mobilenet_v1_1.0_quant_2018_06_29`, 90 class columns with the gaps of COCO's
 numbering and sigmoid scores. For predictions and as a start of fine-tuning:
 
-    python scripts/import_weights.py --source=detect.tflite --format=tflite \
+    python -m scripts.import_weights --source=detect.tflite --format=tflite \
         --config=configs/ssd300_mobilenet_v1_tflite.py --workdir=runs/coco
     python -m ssd_jax.predict --workdir=runs/coco --input=PICTURES --output=found
 
@@ -16,7 +16,7 @@ Score: not measured on COCO; equal to the released file's own detections (docs/w
 from ml_collections import ConfigDict
 
 from configs import ssd300_mobilenet_v1_coco
-from ssd_jax.importers.imported import COCO_CLASSES
+from ssd_jax.weights.coco_classes import COCO_CLASSES
 
 
 def get_config() -> ConfigDict:

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.augment.photometric.hue = 0.05
     config.model.backbone.depth = 34
     config.optim.learning_rate = 2.5e-3
-    config.optim.decayed = ("*",)
-    config.optim.decay_at = (40 / 70, 50 / 70)
+    config.optim.weight_decay_params = ("*",)
+    config.optim.lr_decay_fractions = (40 / 70, 50 / 70)
     config.steps = 256_000
     return config

@@ -23,6 +23,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config.priors.sizes = (21.0, 45.0, 99.0, 153.0, 207.0, 261.0, 315.0)
     config.priors.formula.update({"s_min": 0.15, "s_max": 0.9, "first": 0.07})
     config.steps = 400_000
-    config.optim.decay_at = (0.7, 0.9)
+    config.optim.lr_decay_fractions = (0.7, 0.9)
     config.eval_every = 20_000
     return presets.apply(config, preset)

@@ -73,29 +73,32 @@ def get_config(preset: str = "") -> ConfigDict:
     config.init.what = "detector"  # or backbone, which leaves the heads random
 
     config.priors = priors = ConfigDict()
-    # Pixels, one size a map and one after; () takes them from the paper's formula.
+    # Pixels, one size for each map and one more; () takes them from the paper's formula.
     priors.sizes = (30.0, 60.0, 111.0, 162.0, 213.0, 264.0, 315.0)
-    # Equation 4, as parts of the shorter side; `first` > 0 adds a finest level below s_min.
+    # Equation 4, as fractions of the shorter side; `first` > 0 adds a finest level below s_min.
     priors.formula = ConfigDict({"s_min": 0.2, "s_max": 0.9, "first": 0.1})
     priors.aspect_ratios = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
-    priors.extra_square = "second"  # place of the √(s·s′) square in a cell: second, last, none
+    priors.extra_square = "second"  # position of the √(s·s′) square: second, last, none
     priors.first_level = ()  # explicit (width, height) of the finest level's boxes, instead
-    priors.steps = (8.0, 16.0, 32.0, 64.0, 100.0, 300.0)  # pixels between cells; () = even grid
-    priors.truncate = False  # cut sizes to integers, as Caffe does
-    priors.clip = "none"  # or corners, size, center_size: what is held between 0 and 1
+    priors.strides = (8.0, 16.0, 32.0, 64.0, 100.0, 300.0)  # pixels; () = even grid
+    priors.floor_sizes = False  # round sizes down to integers, as Caffe does
+    priors.clip = "none"  # or corners, size, center_size: what is clipped to [0, 1]
 
     config.matching = ConfigDict()
     config.matching.matcher = "bipartite"  # or best_prior
-    config.matching.contested = "best"  # of best_prior's claimants of a prior; or first, last
+    # Which box gets a prior that is the best one of several: the best IoU, or first, last.
+    config.matching.conflict_resolution = "best"
     config.matching.threshold = 0.5
     config.matching.strict = False  # whether an IoU must be above the threshold
     # A prior whose best IoU lies between this and the threshold is not mined; 1 leaves none out.
     config.matching.negative_threshold = 1.0
-    config.matching.difficult = "train"  # on difficult truths, or ignore, drop; never on crowds
+    config.matching.difficult = (
+        "train"  # on difficult boxes, or ignore, drop; crowds are always ignored
+    )
     config.matching.variances = (0.1, 0.1, 0.2, 0.2)
 
     config.loss = ConfigDict()
-    # Or sigmoid, a binary question per column, or sigmoid_classes, without the background's.
+    # Or sigmoid (binary cross-entropy of all columns), sigmoid_classes (without the background).
     config.loss.classification = "softmax"
     config.loss.negatives = "hard"  # or random
     config.loss.negative_ratio = 3.0  # to the positives of an image
@@ -108,15 +111,15 @@ def get_config(preset: str = "") -> ConfigDict:
     optim.momentum = 0.9
     optim.rmsprop = ConfigDict({"decay": 0.9, "epsilon": 1.0})
     optim.weight_decay = 5e-4
-    optim.decayed = ("*/kernel",)  # parameters that it pulls on, by pattern of their names
-    optim.frozen = ()  # parameters that keep their value, and norms their statistics
-    optim.bias_rate = 1.0  # learning rate of biases against that of the rest; Caffe has 2
-    optim.clip_norm = 0.0  # of the gradient; 0 leaves it as it is
+    optim.weight_decay_params = ("*/kernel",)  # shell patterns of parameter names
+    optim.frozen = ()  # patterns of parameters that do not train; their norms keep their statistics
+    optim.bias_lr_multiplier = 1.0  # of the learning rate, for biases; Caffe has 2
+    optim.clip_norm = 0.0  # maximum norm of the gradient; 0 does not clip
     optim.schedule = "step"  # or cosine
-    optim.decay_at = (2 / 3, 5 / 6)  # parts of `steps`
-    optim.decay_rate = 0.1
+    optim.lr_decay_fractions = (2 / 3, 5 / 6)  # of `steps`
+    optim.lr_decay_rate = 0.1
     optim.warmup_steps = 1000  # the original has none; without it training can diverge
-    optim.ema = 0.0  # decay of averaged parameters, which are then evaluated; 0 keeps none
+    optim.ema_decay = 0.0  # of averaged parameters, which are then evaluated; 0 keeps none
 
     config.steps = 120_000
     config.log_every = 50

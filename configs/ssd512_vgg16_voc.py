@@ -19,8 +19,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.image_size = (512, 512)
     config.model.backbone.input_size = 512
     config.priors.sizes = (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6)
-    config.priors.truncate = True
+    config.priors.floor_sizes = True
     config.priors.formula.update({"s_min": 0.15, "s_max": 0.9, "first": 0.07})
     config.priors.aspect_ratios = ((2.0,), *((2.0, 3.0),) * 4, (2.0,), (2.0,))
-    config.priors.steps = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+    config.priors.strides = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
     return presets.apply(config, preset)

@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.model.std = (127.5, 127.5, 127.5)
     config.priors.sizes = (64.0, 112.0, 160.0, 208.0, 256.0, 304.0, 320.0)
     config.priors.aspect_ratios = ((2.0, 3.0),) * 6
-    config.priors.steps = ()
+    config.priors.strides = ()
     config.optim.learning_rate = 0.15
     config.optim.weight_decay = 4e-5
     config.optim.schedule = "cosine"

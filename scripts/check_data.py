@@ -1,64 +1,43 @@
-"""Look at every image and annotation of an experiment before training on them.
+"""Check every image and annotation of an experiment before training on them.
 
-    python scripts/check_data.py --config=configs/NAME.py [--decode] [--output=data_check.json]
+    python -m scripts.check_data --config=configs/NAME.py [--decode] [--output=data_check.json]
 
-Reads annotations and the header and end of each image; with --decode all pixels too. Prints a table
-and writes it as JSON. The exit code is 3 where something must be mended first. No file is changed.
-What happens to which mistake: docs/data.md.
+Reads annotations and the header and end of each image; with --decode all pixels too. Prints a
+report and writes it as JSON. No file is changed. The exit code is 3 where something must be
+corrected before training. Which errors are corrected and which are refused: docs/data.md.
 """
 
-import sys
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
-from tqdm import tqdm
+from ml_collections import config_flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ssd_jax import cli, decode, startup, step, workdir
-from ssd_jax import config as configs
-from ssd_jax.data import check, sources
-from ssd_jax.data.scan import Scan
+from ssd_jax.config.validation import validate
+from ssd_jax.data.checks.dataset import format_report
+from ssd_jax.data.checks.experiment import check_experiment
+from ssd_jax.detector import build_detector
 from ssd_jax.errors import DataError
-
-
-def examine(config: ConfigDict, pixels: bool = False) -> dict[str, dict]:
-    """The report of the training and of the test set; `pixels` asks for all of each image."""
-    priors, reports, found = step.build(config, 2).priors.boxes, {}, {}
-    classes = config.data.classes
-    for part in ("train", "test"):
-        scan, records = Scan(tolerant=True), []
-        try:
-            source = sources.make(config.data[part], config, classes, scan)
-            classes, records = source.classes, found.setdefault(part, source.records)
-            print(f"{part:10s} {source.summary()}")
-            if pixels:
-                scan.gather(source.__getitem__, tqdm(range(len(source)), desc="decoding"))
-                files = [record.path for record in records if record.path.is_file()]
-                scan.gather(decode.check_pixels, tqdm(files, desc="looking inside"))
-        except DataError as error:
-            scan.refused.append(error)
-        if not records and not scan.refused:
-            continue  # scenes that are drawn
-        reports[part] = check.examine(records, classes, scan.refused, priors, config.image_size)
-        if part == "test" and (twice := check.shared(found.get("train", []), records)):
-            names = ", ".join(twice[:5])
-            text = f"{len(twice)} images are in the training set too ({names})"
-            reports[part]["warnings"].append(text)
-        print("\n".join(f"{part:10s} {line}" for line in check.lines(reports[part])))
-    return reports
+from ssd_jax.runtime import command_line
+from ssd_jax.runtime.compilation import configure_jax
+from ssd_jax.runtime.files import write_json
 
 
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    configs.validate(given.config)
-    startup.prepare()
-    reports = examine(given.config, given.decode)
-    workdir.write_json(Path(given.output), reports)
+    validate(given.config)
+    configure_jax()
+    priors, reports = build_detector(given.config, 2).priors.boxes, {}
+    for name, summary, report in check_experiment(given.config, priors, given.decode):
+        lines = [summary] if summary else []
+        if report is not None:
+            reports[name] = report
+            lines += format_report(report)
+        print("\n".join(f"{name:10s} {line}" for line in lines), flush=True)
+    write_json(Path(given.output), reports)
     print(f"report     {given.output}")
-    if bad := [part for part in reports if reports[part]["errors"]]:
-        raise DataError(f"not fit for training: {' and '.join(bad)}, see the errors above")
+    if unfit := [name for name in reports if reports[name]["errors"]]:
+        raise DataError(f"not fit for training: {' and '.join(unfit)}, see the errors above")
 
 
 if __name__ == "__main__":
@@ -66,4 +45,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool("decode", False, "Decode all pixels too.")
     flags.DEFINE_string("output", "data_check.json", "File for the report.")
     flags.mark_flag_as_required("config")
-    cli.run(main)
+    command_line.run(main)

@@ -1,40 +1,32 @@
 """Prepare PASCAL VOC or COCO from the official archives, for `tfds:NAME:SPLIT`.
 
-    python scripts/prepare_tfds.py --dataset=voc/2007|voc/2012|coco/2017 --manual_dir=ARCHIVES \
+    python -m scripts.prepare_tfds --dataset=voc/2007|voc/2012|coco/2017 --manual_dir=ARCHIVES \
         [--data_dir=FOLDER]
 
-ARCHIVES holds the archives under their official names, downloaded by you; each is checked by size
-and SHA-256. They are read in place, nothing is extracted. The set is written as ArrayRecord, with
-the features and the versions of TFDS's own `voc` and `coco`, and without TensorFlow. FOLDER is
-`TFDS_DATA_DIR` or `~/tensorflow_datasets`. COCO's annotation files are put beside the records,
-because scores are computed with them.
+Download the archives yourself into ARCHIVES, under their official names; size and SHA-256 of each
+are checked. They are read in place, nothing is unpacked. The set is written as ArrayRecord by
+`scripts/tfds_builders.py`, without TensorFlow. FOLDER is `TFDS_DATA_DIR` or
+`~/tensorflow_datasets`. COCO's annotation files are copied beside the records, because scores are
+computed from them.
 """
 
 import hashlib
-import io
-import json
 import shutil
-import sys
-import tarfile
-import xml.etree.ElementTree as ET
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ssd_jax import cli, decode
-from ssd_jax.data import voc_xml
-from ssd_jax.data.tfds import PREPARED, data_folder
+from scripts.tfds_builders import COCO_PARTS, Coco, Voc
+from ssd_jax.data.formats.tfds import PREPARED, data_dir
 from ssd_jax.errors import DataError
+from ssd_jax.runtime import command_line
 
 
 class Archive(NamedTuple):
-    """One official file."""
+    """An official file; without one that is not required, its split is left out."""
 
     size: int  # bytes
     sha256: str
@@ -42,7 +34,7 @@ class Archive(NamedTuple):
 
 
 _VOC_SITE, _COCO_SITE = "http://host.robots.ox.ac.uk/pascal/VOC/", "http://images.cocodataset.org/"
-# Sizes and sums: tensorflow/datasets, url_checksums/voc.txt and coco.txt.
+# Sizes and checksums: tensorflow/datasets, url_checksums/voc.txt and coco.txt.
 OFFICIAL = {
     "voc/2007": {
         "VOCtrainval_06-Nov-2007.tar": Archive(
@@ -72,13 +64,6 @@ OFFICIAL = {
         ),
     },
 }
-_VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
-)  # fmt: skip
-_POSES = ("frontal", "rear", "left", "right", "unspecified")
-_COCO_PARTS = {"train": "train2017", "validation": "val2017"}
 
 
 def prepare(
@@ -86,23 +71,23 @@ def prepare(
 ) -> Path:
     """Write a data set below `data_dir`, unless it is there, and return its folder.
 
-    `archives` are those that are looked for in `manual_dir`, the official ones unless given.
-    Raises DataError for an archive that is missing or is not the official one.
+    `archives` are those expected in `manual_dir`, by default the official ones. Raises DataError
+    for an archive that is missing or is another file.
     """
-    found = checked(dataset, manual_dir, OFFICIAL[dataset] if archives is None else archives)
+    paths = check_archives(dataset, manual_dir, OFFICIAL[dataset] if archives is None else archives)
     name, _, year = dataset.partition("/")
     builder = {"voc": Voc, "coco": Coco}[name](
-        found, config=year, data_dir=str(data_dir), file_format="array_record"
+        paths, config=year, data_dir=str(data_dir), file_format="array_record"
     )
     builder.download_and_prepare()
     if name == "coco":
-        _keep_annotations(found, Path(builder.data_dir))
+        _copy_annotations(paths[-1], Path(builder.data_dir))
     return Path(builder.data_dir)
 
 
-def checked(dataset: str, folder: Path, archives: dict[str, Archive]) -> list[Path]:
-    """The archives that are there, each of the size and sum that it must have."""
-    found = []
+def check_archives(dataset: str, folder: Path, archives: dict[str, Archive]) -> list[Path]:
+    """Paths of the archives in `folder`, after comparing size and checksum of each."""
+    paths = []
     for name, expected in archives.items():
         path = folder / name
         if not path.is_file():
@@ -111,201 +96,30 @@ def checked(dataset: str, folder: Path, archives: dict[str, Archive]) -> list[Pa
                 raise DataError(f"{path}: no such archive ({expected.size} bytes, from {site})")
             print(f"{name} is not in {folder}: its split is left out")
             continue
-        if path.stat().st_size != expected.size:
-            got = path.stat().st_size
+        size = path.stat().st_size
+        if size != expected.size:
             raise DataError(
-                f"{path}: {got} bytes, and the official one has {expected.size}: download it again"
+                f"{path}: {size} bytes, and the official one has {expected.size}: download it again"
             )
         print(f"checking {path}")
-        with open(path, "rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
-        if got != expected.sha256:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if sha256 != expected.sha256:
             raise DataError(
-                f"{path}: SHA-256 is {got}, and that of the official one is {expected.sha256}: "
+                f"{path}: SHA-256 is {sha256}, and that of the official one is {expected.sha256}: "
                 "download it again"
             )
-        found.append(path)
-    return found
+        paths.append(path)
+    return paths
 
 
-class Voc(tfds.core.GeneratorBasedBuilder):
-    """`voc` as TFDS defines it: boxes are 1-based pixels over the size of the image."""
-
-    BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name=year, version=tfds.core.Version("5.0.0"))
-        for year in ("2007", "2012")
-    ]
-
-    def __init__(self, archives: list[Path], **kwargs):
-        self._archives = archives
-        super().__init__(**kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        label = tfds.features.ClassLabel(names=_VOC_CLASSES)
-        objects = {
-            "label": label,
-            "bbox": tfds.features.BBoxFeature(),
-            "pose": tfds.features.ClassLabel(names=_POSES),
-            "is_truncated": np.bool_,
-            "is_difficult": np.bool_,
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(),
-                    "image/filename": tfds.features.Text(),
-                    "objects": tfds.features.Sequence(objects),
-                    "labels": tfds.features.Sequence(label),
-                    "labels_no_difficult": tfds.features.Sequence(label),
-                }
-            ),
-        )
-
-    def _split_generators(self, dl_manager) -> dict:
-        names = ("train", "validation", "test")  # without its archive, there is no test split
-        first, last = self._archives[0], self._archives[-1]
-        splits = dict(zip(names, ((first, "train"), (first, "val"), (last, "test"))))
-        if first == last:
-            del splits["test"]
-        return {split: self._generate_examples(*source) for split, source in splits.items()}
-
-    def _generate_examples(self, archive: Path, listed: str) -> Iterator[tuple[str, dict]]:
-        with tarfile.open(archive) as tar:
-            members = {member.name: member for member in tar if member.isfile()}
-            root = f"VOCdevkit/VOC{self.builder_config.name}"
-
-            def content(name: str) -> bytes:
-                if f"{root}/{name}" not in members:
-                    raise DataError(f"{archive}: no {root}/{name} in it")
-                return tar.extractfile(members[f"{root}/{name}"]).read()
-
-            # The test set of 2012 has no annotations.
-            annotated = listed != "test" or self.builder_config.name == "2007"
-            for line in content(f"ImageSets/Main/{listed}.txt").decode().split("\n"):
-                if line.strip():
-                    image_id = line.split()[0]
-                    image = content(f"JPEGImages/{image_id}.jpg")
-                    xml = content(f"Annotations/{image_id}.xml") if annotated else None
-                    yield image_id, voc_example(image_id, image, xml)
-
-
-def voc_example(image_id: str, image: bytes, xml: bytes | None) -> dict:
-    """One image and its annotation as TFDS stores them."""
-    height, width = decode.header_in(io.BytesIO(image), image_id).size
-    objects = []
-    if xml is not None:
-        annotation = voc_xml.parse_annotation(xml, f"{image_id}.xml")
-        nodes = ET.fromstring(xml).findall("object")
-        scaled = np.clip(annotation.pixels / (width, height, width, height), 0, 1)
-        objects = [
-            {
-                "label": name.lower(),
-                "bbox": tfds.features.BBox(y_min, x_min, y_max, x_max),
-                "pose": (node.findtext("pose") or "unspecified").lower(),
-                "is_truncated": node.findtext("truncated") == "1",
-                "is_difficult": bool(difficult),
-            }
-            for name, (x_min, y_min, x_max, y_max), difficult, node in zip(
-                annotation.names, scaled.tolist(), annotation.difficult, nodes
-            )
-        ]
-    easy = [each for each in objects if not each["is_difficult"]]
-    return {
-        "image": image,
-        "image/filename": f"{image_id}.jpg",
-        "objects": objects,
-        "labels": sorted({each["label"] for each in objects}),
-        "labels_no_difficult": sorted({each["label"] for each in easy}),
-    }
-
-
-class Coco(tfds.core.GeneratorBasedBuilder):
-    """`coco` as TFDS defines it, without the test split, which has no annotations."""
-
-    BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name="2017", version=tfds.core.Version("1.1.0")),
-    ]
-
-    def __init__(self, archives: list[Path], **kwargs):
-        *self._images, self._annotations = archives
-        super().__init__(**kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        names = [row["name"] for row in _annotations(self._annotations, "val2017")["categories"]]
-        objects = {
-            "id": np.int64,
-            "area": np.int64,
-            "bbox": tfds.features.BBoxFeature(),
-            "label": tfds.features.ClassLabel(names=names),
-            "is_crowd": np.bool_,
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(encoding_format="jpeg"),
-                    "image/filename": tfds.features.Text(),
-                    "image/id": np.int64,
-                    "objects": tfds.features.Sequence(objects),
-                }
-            ),
-        )
-
-    def _split_generators(self, dl_manager) -> dict:
-        return {
-            split: self._generate_examples(archive, part)
-            for archive, (split, part) in zip(self._images, _COCO_PARTS.items())
-        }
-
-    def _generate_examples(self, archive: Path, part: str) -> Iterator[tuple[int, dict]]:
-        content = _annotations(self._annotations, part)
-        names = {row["id"]: row["name"] for row in content["categories"]}
-        rows = {image["id"]: [] for image in content["images"]}
-        for row in content["annotations"]:
-            rows[row["image_id"]].append(row)
-        with zipfile.ZipFile(archive) as files:
-            for image in content["images"]:
-                data = files.read(f"{part}/{image['file_name']}")
-                yield image["id"], coco_example(image, data, rows[image["id"]], names)
-
-
-def coco_example(image: dict, data: bytes, rows: list[dict], names: dict[int, str]) -> dict:
-    """One image and its annotations as TFDS stores them."""
-    height, width = decode.header_in(io.BytesIO(data), image["file_name"]).size
-    objects = []
-    for row in rows:
-        x, y, w, h = row["bbox"]
-        corners = np.clip([y / height, x / width, (y + h) / height, (x + w) / width], 0, 1)
-        objects.append(
-            {
-                "id": row["id"],
-                "area": int(row["area"]),
-                "bbox": tfds.features.BBox(*corners.tolist()),
-                "label": names[row["category_id"]],
-                "is_crowd": row["iscrowd"] == 1,
-            }
-        )
-    return {
-        "image": data,
-        "image/filename": image["file_name"],
-        "image/id": image["id"],
-        "objects": objects,
-    }
-
-
-def _annotations(archive: Path, part: str) -> dict:
+def _copy_annotations(archive: Path, folder: Path) -> None:
+    """Copy COCO's annotation files out of the archive; a name appears when its file is complete."""
     with zipfile.ZipFile(archive) as files:
-        return json.loads(files.read(f"annotations/instances_{part}.json"))
-
-
-def _keep_annotations(archives: list[Path], folder: Path) -> None:
-    """Copy the annotation files; a name appears only when its file is whole."""
-    with zipfile.ZipFile(archives[-1]) as files:
-        for part in _COCO_PARTS.values():
+        for part in COCO_PARTS.values():
             path = folder / f"instances_{part}.json"
             partial = path.with_suffix(".partial")
-            with files.open(f"annotations/{path.name}") as source, open(partial, "wb") as target:
+            with files.open(f"annotations/{path.name}") as source, partial.open("wb") as target:
                 shutil.copyfileobj(source, target)
             partial.rename(path)
 
@@ -313,8 +127,8 @@ def _keep_annotations(archives: list[Path], folder: Path) -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    data_dir = Path(given.data_dir) if given.data_dir else data_folder()
-    folder = prepare(given.dataset, Path(given.manual_dir), data_dir)
+    target = Path(given.data_dir) if given.data_dir else data_dir()
+    folder = prepare(given.dataset, Path(given.manual_dir), target)
     splits = tfds.builder_from_directory(folder).info.splits
     counts = ", ".join(f"{name} {info.num_examples}" for name, info in splits.items())
     print(f"{folder}: {counts} images; name it tfds:{given.dataset}:train")
@@ -324,4 +138,4 @@ if __name__ == "__main__":
     flags.DEFINE_enum("dataset", None, PREPARED, "What to prepare.", required=True)
     flags.DEFINE_string("manual_dir", None, "Folder of the official archives.", required=True)
     flags.DEFINE_string("data_dir", None, "Folder of prepared sets.")
-    cli.run(main)
+    command_line.run(main)

@@ -1,7 +1,7 @@
 """What can go wrong for a user, and the exit code that each kind of failure ends the program with.
 
 Every message says what is wrong, where, and what to do, in a line or two; entry points print it
-without a traceback. The codes are documented in the README.
+without a traceback. The codes are documented in docs/operations.md.
 """
 
 
@@ -39,7 +39,7 @@ class NonFiniteLossError(SsdError):
     exit_code = 5
 
 
-class MachineError(SsdError):
+class ResourceError(SsdError):
     """Disk full, working directory read-only or in use."""
 
     exit_code = 6

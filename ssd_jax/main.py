@@ -5,8 +5,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from ssd_jax import cli
-from ssd_jax import config as configs
+from ssd_jax.config.validation import validate
+from ssd_jax.runtime import command_line
 
 
 def define_flags() -> None:
@@ -15,41 +15,45 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Run folder; runs/NAME of the config by default.")
     flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
     flags.DEFINE_string("checkpoint", "best", "For eval: best, latest or a step.")
-    flags.DEFINE_string("profile_steps", None, "For train: A:B records these steps.")
+    flags.DEFINE_string("profile_steps", None, "For train: A:B traces these steps.")
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where none is detected.")
-    flags.DEFINE_integer("num_processes", None, "How many processes; 1 does not look for others.")
-    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+    flags.DEFINE_integer("num_processes", None, "Number of processes; 1 does not look for others.")
+    flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
     flags.mark_flag_as_required("config")
 
 
 def main() -> None:
-    """Start the mode that was asked for."""
+    """Check the command line, start JAX, and run the mode."""
     given = flags.FLAGS
-    configs.validate(given.config)
-    profiled = cli.step_range(given["profile_steps"], given.config.steps)
-    # Imported here, so that a mistake on the command line is answered before JAX starts.
-    from ssd_jax import cluster, startup
+    validate(given.config)
+    profiled = command_line.parse_step_range(given["profile_steps"], given.config.steps)
+    # Imported here, so that an error of the command line is reported before JAX starts.
+    from ssd_jax.runtime import distributed
+    from ssd_jax.runtime.compilation import configure_jax
 
-    startup.prepare(given.config.deterministic)
-    cluster.start(given.coordinator, given.num_processes, given.process_id)
-    with cluster.together():
-        cli.guarded(lambda: _run(profiled))
+    configure_jax(given.config.deterministic)
+    distributed.initialize(given.coordinator, given.num_processes, given.process_id)
+    with distributed.abort_all_on_error():
+        command_line.exit_on_error(lambda: _run(profiled))
 
 
 def _run(profiled: range) -> None:
-    from ssd_jax import evaluate, parallel, train
+    from ssd_jax.evaluate import evaluate_run
+    from ssd_jax.runs.results import PRIMARY_METRIC, format_scores
+    from ssd_jax.runtime import distributed
+    from ssd_jax.train import train_and_evaluate
 
     given = flags.FLAGS
-    config, workdir = given.config, Path(given.workdir or _default_workdir())
+    config, folder = given.config, Path(given.workdir or _default_workdir())
     if given.mode == "train":
-        scores = train.train_and_evaluate(config, workdir, profiled)
+        scores = train_and_evaluate(config, folder, profiled)
     else:
-        scores = evaluate.evaluate_run(workdir, config, given.checkpoint)
-    if not parallel.is_lead():
+        scores = evaluate_run(folder, config, given.checkpoint)
+    if not distributed.is_main_process():
         return
-    print(evaluate.table(scores, config))
-    print(f"scores      {workdir / 'results.json'}\npictures    {workdir / 'pictures'}")
-    print(f"mAP@.5      {scores[evaluate.HEADLINE]:.4f}")
+    print(format_scores(scores, config))
+    print(f"scores      {folder / 'results.json'}\npictures    {folder / 'pictures'}")
+    print(f"mAP@.5      {scores[PRIMARY_METRIC]:.4f}")
 
 
 def _default_workdir() -> Path:
@@ -59,4 +63,4 @@ def _default_workdir() -> Path:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    command_line.run(main)

@@ -1,7 +1,7 @@
 """`python -m ssd_jax.predict --workdir=RUN --input=IMAGE|FOLDER|GLOB|VIDEO --output=DIR`.
 
-Writes annotated pictures (of a video, an annotated video) and `detections.json`, a list of COCO
-results. Works from the run folder alone.
+Writes pictures with boxes (of a video, a video with boxes) and `detections.json`, a list of COCO
+results. The run folder is all that it needs.
 """
 
 import glob
@@ -16,13 +16,21 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from ssd_jax import augment, cli, decode, draw, evaluate, parallel, startup, step, workdir
-from ssd_jax.errors import ConfigError, DataError, MachineError, SsdError
+from ssd_jax.data import augment, decode
+from ssd_jax.detector import predict
+from ssd_jax.errors import ConfigError, DataError, ResourceError, SsdError
+from ssd_jax.evaluate import detect_batch
 from ssd_jax.metrics import coco
+from ssd_jax.runs.load import load_run
+from ssd_jax.runtime import command_line, devices
+from ssd_jax.runtime.compilation import configure_jax
+from ssd_jax.runtime.files import write_json
+from ssd_jax.visualize.boxes import draw_boxes
+from ssd_jax.visualize.images import save_image
 
-_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-_VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
-_TABLE_LINES = 20
+_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+_MAX_TABLE_ROWS = 20
 
 
 class Picture(NamedTuple):
@@ -35,25 +43,25 @@ class Picture(NamedTuple):
 
 
 class Predictor:
-    """A trained run, ready for pictures of any size."""
+    """The detector of a run, ready for pictures of any size."""
 
     def __init__(self, folder: Path, which: str = "best"):
-        self.detector, variables, self.classes, self.step = evaluate.open_run(folder, which)
-        self._rows = parallel.whole_rows(self.detector.config.batch_size)
-        self._runner = parallel.make(self.detector.config.parallel)
+        self.detector, variables, self.classes, self.step = load_run(folder, which)
+        self._rows = devices.round_up_to_device_count(self.detector.config.batch_size)
+        self._runner = devices.get_runner(self.detector.config.parallel)
         self._variables = self._runner.replicate(variables)
-        self._predict = self._runner.compile_predict(partial(step.predict, self.detector))
+        self._predict = self._runner.compile_predict(partial(predict, self.detector))
 
     def __call__(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, dict]]:
         """Each picture with its detections: boxes [K, 4] normalized, scores [K], labels [K]."""
         pictures = iter(pictures)
         while batch := list(islice(pictures, self._rows)):
-            images = np.stack([self._resized(picture.image) for picture in batch])
+            images = np.stack([self._resize(picture.image) for picture in batch])
             images = np.pad(images, ((0, self._rows - len(batch)), (0, 0), (0, 0), (0, 0)))
-            found = evaluate.detections(self._runner, self._predict, self._variables, images)
-            yield from zip(batch, found)  # what fills up the batch is left over
+            detections = detect_batch(self._runner, self._predict, self._variables, images)
+            yield from zip(batch, detections)  # without those of the rows that fill up the batch
 
-    def _resized(self, image: np.ndarray) -> np.ndarray:
+    def _resize(self, image: np.ndarray) -> np.ndarray:
         config = self.detector.config
         return augment.resize({"image": image}, config.image_size, config.model.mean)["image"]
 
@@ -61,29 +69,28 @@ class Predictor:
 def predict_files(
     folder: Path, pattern: str, output: Path, score_threshold: float, which: str = "best"
 ) -> list[dict]:
-    """Detect in everything that `pattern` names, write pictures and JSON, return the results.
+    """Detect in all inputs that `pattern` names, write pictures and JSON, return the results.
 
-    A picture that cannot be read is left out and reported at the end with DataError, after the
-    others are done.
+    A picture that cannot be read is left out; the others are done first, then DataError names it.
     """
     paths = find_inputs(pattern)
     if output.resolve() in {path.parent.resolve() for path in paths}:
         raise ConfigError(f"--output={output} holds the input: name another folder")
     predictor = Predictor(folder, which)
-    refused: list[SsdError] = []
+    errors: list[SsdError] = []
     results, table = [], []
-    with _Pictures(output, predictor.classes) as writer:
-        pictures = tqdm(_read(paths, refused), desc="pictures", unit="", disable=None)
+    with _PictureWriter(output, predictor.classes) as writer:
+        pictures = tqdm(_read(paths, errors), desc="pictures", unit="", disable=None)
         for picture, found in predictor(iter(pictures)):
-            sure = (found["scores"] >= score_threshold) & (found["labels"] > 0)
-            found = {name: values[sure] for name, values in found.items()}
+            kept = (found["scores"] >= score_threshold) & (found["labels"] > 0)
+            found = {name: values[kept] for name, values in found.items()}
             results += _results(picture, found, predictor.classes)
-            table.append(_line(picture, found, predictor.classes))
+            table.append(_table_row(picture, found, predictor.classes))
             writer.write(picture, found)
-    workdir.write_json(output / "detections.json", results)
-    _say(table, results, output)
-    if refused:
-        raise DataError("\n".join(str(error) for error in refused))
+    write_json(output / "detections.json", results)
+    _print_table(table, results, output)
+    if errors:
+        raise DataError("\n".join(map(str, errors)))
     return results
 
 
@@ -91,7 +98,7 @@ def find_inputs(pattern: str) -> list[Path]:
     """The sorted files that a path, a folder or a glob names. Raises DataError for none."""
     path = Path(pattern)
     if path.is_dir():
-        found = [each for each in path.iterdir() if each.suffix.lower() in _PICTURES]
+        found = [each for each in path.iterdir() if each.suffix.lower() in _PICTURE_SUFFIXES]
     elif path.exists():
         found = [path]
     else:
@@ -102,16 +109,16 @@ def find_inputs(pattern: str) -> list[Path]:
     return sorted(found)
 
 
-def _read(paths: list[Path], refused: list[SsdError]) -> Iterator[Picture]:
+def _read(paths: list[Path], errors: list[SsdError]) -> Iterator[Picture]:
     for image_id, path in enumerate(paths):
         try:
-            if path.suffix.lower() in _VIDEOS:
+            if path.suffix.lower() in _VIDEO_SUFFIXES:
                 yield from _frames(image_id, path)
             else:
-                decode.header(path)  # refuses what would not fit into memory
-                yield Picture(image_id, path, None, decode.read(path))
+                decode.read_header(path)  # raises for a picture too large for memory
+                yield Picture(image_id, path, None, decode.read_image(path))
         except DataError as error:
-            refused.append(error)
+            errors.append(error)
 
 
 def _frames(image_id: int, path: Path) -> Iterator[Picture]:
@@ -126,7 +133,7 @@ def _frames(image_id: int, path: Path) -> Iterator[Picture]:
         raise DataError(f"{path}: not a video that OpenCV reads")
 
 
-class _Pictures:
+class _PictureWriter:
     """Writes annotated pictures into a folder; frames of a video into one video."""
 
     def __init__(self, folder: Path, classes: tuple[str, ...]):
@@ -135,9 +142,9 @@ class _Pictures:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise MachineError(f"cannot write to {folder}: {error.strerror}") from error
+            raise ResourceError(f"cannot write to {folder}: {error.strerror}") from error
 
-    def __enter__(self) -> "_Pictures":
+    def __enter__(self) -> "_PictureWriter":
         return self
 
     def __exit__(self, *_) -> None:
@@ -145,12 +152,12 @@ class _Pictures:
             self._video[1].release()
 
     def write(self, picture: Picture, found: dict) -> None:
-        drawn = draw.draw_boxes(
+        drawn = draw_boxes(
             picture.image, found["boxes"], found["labels"], self._classes, scores=found["scores"]
         )
         if picture.frame is None:
             name = f"{picture.image_id:05d}_{picture.path.stem}.jpg"
-            draw.save(self._folder / name, drawn)
+            save_image(self._folder / name, drawn)
         else:
             self._writer(picture).write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
@@ -166,13 +173,13 @@ class _Pictures:
             code = cv2.VideoWriter.fourcc(*"mp4v")
             writer = cv2.VideoWriter(str(target), code, rate, (width, height))
             if not writer.isOpened():
-                raise MachineError(f"cannot write the video {target}: no encoder, or no space")
+                raise ResourceError(f"cannot write the video {target}: no encoder, or no space")
             self._video = picture.path, writer
         return self._video[1]
 
 
 def _results(picture: Picture, found: dict, classes: tuple[str, ...]) -> list[dict]:
-    """COCO results with the names that a reader wants beside the numbers."""
+    """COCO results, with the names of file and class added."""
     results = coco.to_results(
         [found], [picture.image_id], range(1, len(classes) + 1), [picture.image.shape[:2]]
     )
@@ -184,18 +191,18 @@ def _results(picture: Picture, found: dict, classes: tuple[str, ...]) -> list[di
     return results
 
 
-def _line(picture: Picture, found: dict, classes: tuple[str, ...]) -> str:
+def _table_row(picture: Picture, found: dict, classes: tuple[str, ...]) -> str:
     counts = np.bincount(found["labels"], minlength=len(classes) + 1)[1:]
     what = ", ".join(f"{count} {name}" for name, count in zip(classes, counts) if count)
     name = picture.path.name + ("" if picture.frame is None else f" frame {picture.frame}")
     return f"{name:40s} {what or '-'}"
 
 
-def _say(table: list[str], results: list[dict], output: Path) -> None:
-    for line in table[:_TABLE_LINES]:
+def _print_table(table: list[str], results: list[dict], output: Path) -> None:
+    for line in table[:_MAX_TABLE_ROWS]:
         print(line)
-    if len(table) > _TABLE_LINES:
-        print(f"… and {len(table) - _TABLE_LINES} more")
+    if len(table) > _MAX_TABLE_ROWS:
+        print(f"… and {len(table) - _MAX_TABLE_ROWS} more")
     print(f"{len(results)} detections in {len(table)} pictures: {output / 'detections.json'}")
 
 
@@ -211,7 +218,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    startup.prepare()
+    configure_jax()
     predict_files(
         Path(given.workdir), given.input, Path(given.output), given.score_threshold,
         given.checkpoint,
@@ -220,4 +227,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    command_line.run(main)

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import micro
 from absl import app, flags
 
-from ssd_jax import cluster, evaluate, parallel, postprocess, step
+from ssd_jax import evaluate
 from ssd_jax.data import sources
+from ssd_jax.detector import build_detector
+from ssd_jax.runtime import devices, distributed
+from ssd_jax.types import Detections
 
 SIZES = (6, 7, 9)
 
@@ -21,7 +24,7 @@ def brightness(detector, variables, images):
     """One detection an image, whose score is the mean of the pixels."""
     scores = images.astype(jnp.float32).mean((1, 2, 3))[:, None] * variables["scale"]
     boxes = jnp.tile(jnp.array([0.0, 0.0, 1.0, 1.0]), (len(images), 1, 1))
-    return postprocess.Detections(boxes, scores, jnp.ones_like(scores, jnp.int32))
+    return Detections(boxes, scores, jnp.ones_like(scores, jnp.int32))
 
 
 def summary(truths, found, classes):
@@ -33,14 +36,14 @@ def summary(truths, found, classes):
 
 def main(_):
     given = flags.FLAGS
-    cluster.start(given.coordinator, given.num_processes, given.process_id)
-    step.predict, evaluate.voc.evaluate = brightness, summary
+    distributed.initialize(given.coordinator, given.num_processes, given.process_id)
+    evaluate.predict, evaluate.voc.evaluate = brightness, summary
     evaluate.coco_scores = lambda *_: ()
     for name in ("pmap", "jit"):
         for size in SIZES:
-            config, runner = config_of(size), parallel.make(name)
-            source = sources.make(config.data.test, config)
-            detector = step.build(config, len(source.classes) + 1, runner.axis_name)
+            config, runner = config_of(size), devices.get_runner(name)
+            source = sources.make_source(config.data.test, config)
+            detector = build_detector(config, len(source.classes) + 1, runner.axis_name)
             variables = runner.replicate({"scale": jnp.float32(0.5)})
             scores, _ = evaluate.Evaluator(detector, source, runner)(variables)
             print(json.dumps(scores), flush=True)

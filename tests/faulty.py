@@ -1,7 +1,8 @@
 """`python -m faulty`: the training command, but process 1 breaks before its sixth step."""
 
-from ssd_jax import cli, main
+from ssd_jax import main
 from ssd_jax.data import loader
+from ssd_jax.runtime import command_line
 
 original = loader.training_batches
 
@@ -16,4 +17,4 @@ def breaking(source, config, first_step, last_step, process=(0, 1)):
 if __name__ == "__main__":
     loader.training_batches = breaking
     main.define_flags()
-    cli.run(main.main)
+    command_line.run(main.main)

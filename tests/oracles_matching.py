@@ -21,7 +21,7 @@ def iou(a, b):
     return np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
 
 
-def best_prior_claims(overlaps, labels, contested="best"):
+def best_prior_claims(overlaps, labels, conflict_resolution="best"):
     """{prior: truth}: every truth claims the prior that it overlaps best, the lowest of equals.
 
     Of several truths that claim one prior, that with the highest IoU has it ("best"), or the one
@@ -33,8 +33,8 @@ def best_prior_claims(overlaps, labels, contested="best"):
         a = int(column.argmax())
         if label <= 0 or column[a] <= TINY:
             continue
-        wins = contested == "best" and a in claims and column[a] > overlaps[a, claims[a]]
-        if a not in claims or contested == "last" or wins:
+        wins = conflict_resolution == "best" and a in claims and column[a] > overlaps[a, claims[a]]
+        if a not in claims or conflict_resolution == "last" or wins:
             claims[a] = m
     return claims
 
@@ -83,11 +83,17 @@ def assign(overlaps, labels, claims, threshold, negative_threshold=1.0, strict=F
 
 
 def match_best_prior(
-    boxes, labels, priors, threshold, negative_threshold=1.0, strict=False, contested="best"
+    boxes,
+    labels,
+    priors,
+    threshold,
+    negative_threshold=1.0,
+    strict=False,
+    conflict_resolution="best",
 ):
     """Labels [A] and truth rows [A]: independent claims, then the threshold."""
     overlaps = iou(boxes, priors).T
-    claims = best_prior_claims(overlaps, labels, contested)
+    claims = best_prior_claims(overlaps, labels, conflict_resolution)
     return assign(overlaps, labels, claims, threshold, negative_threshold, strict)
 
 

@@ -48,13 +48,13 @@ def _clipped(x, y, w, h, clip):
     return [_held(0, corner, 1) for corner in corners] if clip == "corners" else corners
 
 
-def priors(levels, sizes, image_size, truncate=False, extra_square="second", clip="none"):
+def priors(levels, sizes, image_size, floor_sizes=False, extra_square="second", clip="none"):
     """Priors [A, 4] of a square image: rows of a map, columns of a row, then boxes of a cell.
 
-    A level's sizes are neighbors in `sizes`, in pixels; Caffe holds them as integers (`truncate`).
+    A level's sizes are neighbors in `sizes`, in pixels; Caffe has integers (`floor_sizes`).
     A level without a step is an even grid.
     """
-    if truncate:
+    if floor_sizes:
         sizes = [math.floor(size) for size in sizes]
     found = []
     for (cells, step, ratios), (small, large) in zip(levels, pairwise(sizes), strict=True):
@@ -77,9 +77,9 @@ def ssd300_coco_priors(**rules):
     return priors(SSD300, COCO300, 300, **rules)
 
 
-def ssd512_voc_priors(truncate=True, **rules):
+def ssd512_voc_priors(floor_sizes=True, **rules):
     """Priors [24564, 4]; Caffe cuts sizes to integers, 35.84 to 35, 76.8 to 76 ..."""
-    return priors(SSD512, VOC512, 512, truncate, **rules)
+    return priors(SSD512, VOC512, 512, floor_sizes, **rules)
 
 
 def mobilenet_v1_coco_priors():

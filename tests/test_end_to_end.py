@@ -6,32 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import pytest
+from commands import MICRO, ROOT, call, command
 
-from ssd_jax.data.shapes import CLASSES, Shapes
-
-ROOT = Path(__file__).resolve().parents[1]
-MICRO = [
-    "--config=configs/quickstart.py", "--config.image_size=(32, 32)", "--config.batch_size=4",
-    "--config.data.train=('shapes:train:12',)", "--config.data.test=('shapes:test:6',)",
-    "--config.model.backbone.levels=2", "--config.priors.aspect_ratios=((2.0,), (2.0,))",
-    "--config.optim.warmup_steps=1", "--config.steps=6", "--config.eval_every=0",
-    "--config.save_every=2",
-]  # fmt: skip
-
-
-def command(module, *arguments):
-    return [sys.executable, "-m", f"ssd_jax.{module}", *map(str, arguments)]
-
-
-def call(module, *arguments, **options):
-    return subprocess.run(
-        command(module, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=300,
-        **options,
-    )  # fmt: skip
+from ssd_jax.data.formats.shapes import CLASSES, Shapes
 
 
 def test_train_evaluate_predict_and_say_done(tmp_path):

@@ -64,11 +64,11 @@ def test_the_threshold_and_the_batch_do_not_change_what_is_found(run, pictures, 
 def test_predictions_agree_with_the_evaluation(run):
     """The same scene through a file and through the evaluator's loader."""
     predictor = predict.Predictor(run, "best")
-    source = train.sources.make(("shapes:test:3",), micro.get_config())
+    source = train.sources.make_source(("shapes:test:3",), micro.get_config())
     images = [predict.Picture(i, None, None, source[i]["image"]) for i in range(3)]
     from_files = [found for _, found in predictor(images)]
     evaluator = evaluate.Evaluator(predictor.detector, source, predictor._runner)
-    evaluated = [row for _, rows in evaluator._detect(predictor._variables) for row in rows]
+    evaluated = [row for _, rows in evaluator._detect_batches(predictor._variables) for row in rows]
     for expected, found in zip(evaluated[:3], from_files):
         np.testing.assert_array_equal(found["labels"], expected["labels"])
         np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-6)

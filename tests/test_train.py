@@ -12,20 +12,24 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax import evaluate, logs, step, train
-from ssd_jax.checkpoint import Checkpoints
+from ssd_jax import evaluate, train, train_step
+from ssd_jax.detector import build_detector
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
+from ssd_jax.runs.checkpoint import Checkpoints
+from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS
+from ssd_jax.runs.results import PRIMARY_METRIC, read_results
+from ssd_jax.train_step import _per_image_losses, abstract_state
 
 
 def final_state(folder, config):
-    detector = step.build(config, 5)
+    detector = build_detector(config, 5)
     with Checkpoints(folder / "checkpoints", create=False) as checkpoints:
-        return jax.device_get(checkpoints.restore("latest", step.abstract_state(detector)))
+        return jax.device_get(checkpoints.restore("latest", abstract_state(detector)))
 
 
 def metrics(folder):
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k not in logs.MEASURED} for line in lines]
+    return [{k: v for k, v in line.items() if k not in NONDETERMINISTIC_METRICS} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +48,8 @@ def test_a_run_leaves_what_the_readme_promises(whole):
     }  # fmt: skip
     results = json.loads((folder / "results.json").read_text())
     assert results["step"] == 6 and results["postprocess"]["iou_threshold"] == 0.45
-    headline = results["scores"][evaluate.HEADLINE]
-    assert headline == pytest.approx(scores[evaluate.HEADLINE], abs=1e-6)
+    headline = results["scores"][PRIMARY_METRIC]
+    assert headline == pytest.approx(scores[PRIMARY_METRIC], abs=1e-6)
     pictures = set(os.listdir(folder / "pictures"))
     assert pictures == {"training_input.png", "detections_0000003.png", "detections_0000006.png"}
     by_step = [line["step"] for line in metrics(folder)]
@@ -128,8 +132,8 @@ def test_a_finished_run_says_so_and_returns_its_scores(whole, capsys):
 def test_scores_under_other_thresholds_are_not_taken_for_the_runs(whole):
     folder, scores = whole
     other = micro.get_config(postprocess__iou_threshold=0.9)
-    assert not evaluate.reported(folder, 6, other)
-    assert evaluate.reported(folder, 6, micro.get_config())
+    assert not read_results(folder, 6, other)
+    assert read_results(folder, 6, micro.get_config())
 
 
 def test_a_finished_run_under_other_thresholds_keeps_its_history(tmp_path):
@@ -154,10 +158,13 @@ def test_a_run_that_made_no_step_does_not_claim_its_folder(tmp_path, monkeypatch
 
 
 def test_the_guilty_images_are_named():
-    source = train.sources.make(("shapes:train:9",), micro.get_config())
+    source = train.sources.make_source(("shapes:train:9",), micro.get_config())
     loss = np.array([1.0, np.nan, 2.0, np.inf])
-    assert train.guilty(np.array([4, 7, 5, 2]), loss, source) == "shapes/train/7, shapes/train/2"
-    assert train.guilty(np.array([4]), loss[:1], source) == "no single image"
+    assert (
+        train.nonfinite_image_names(np.array([4, 7, 5, 2]), loss, source)
+        == "shapes/train/7, shapes/train/2"
+    )
+    assert train.nonfinite_image_names(np.array([4]), loss[:1], source) == "no single image"
 
 
 def test_more_steps_continue_a_finished_run(tmp_path):
@@ -179,7 +186,7 @@ def test_evaluation_alone_gives_the_same_scores(whole):
 
 def poison(monkeypatch, steps, rows=4):
     """Make the loss of the first image of these steps (counted from 1) infinite."""
-    honest = step._loss
+    honest = _per_image_losses
     samples = jnp.int32([(number - 1) * rows for number in steps])
 
     def poisoned(detector, logits, offsets, targets, batch_samples):
@@ -187,20 +194,20 @@ def poison(monkeypatch, steps, rows=4):
         bad = (batch_samples[:, None] == samples[None]).any(1)
         return loss._replace(localization=jnp.where(bad, jnp.inf, loss.localization))
 
-    monkeypatch.setattr(step, "_loss", poisoned)
+    monkeypatch.setattr(train_step, "_per_image_losses", poisoned)
 
 
 def no_pictures(monkeypatch):
-    monkeypatch.setattr(train._Run, "_picture_input", lambda self: None)
+    monkeypatch.setattr(train.Trainer, "_save_batch_preview", lambda self: None)
 
 
 def test_a_step_that_is_not_finite_is_skipped_counted_and_named(tmp_path, monkeypatch, capsys):
     no_pictures(monkeypatch)
     poison(monkeypatch, (2, 4))
-    config = micro.get_config(optim__ema=0.9, log_every=1)
+    config = micro.get_config(optim__ema_decay=0.9, log_every=1)
     train.train_and_evaluate(config, tmp_path)
     state = final_state(tmp_path, config)
-    assert (state.step, state.skipped, state.skipped_in_a_row) == (6, 2, 0)
+    assert (state.step, state.skipped, state.consecutive_skipped) == (6, 2, 0)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     said = [line for line in capsys.readouterr().err.splitlines() if "is skipped" in line]
     assert len(said) == 2 and said[0].startswith("step 2: ") and "from: shapes/train/" in said[0]
@@ -238,4 +245,4 @@ def test_steps_that_are_past_are_not_profiled(whole):
     ("done", "every", "expected"), [(6, 3, True), (5, 3, False), (10, 3, True), (5, 0, False)]
 )
 def test_when_it_is_time(done, every, expected):
-    assert train.is_time(done, every, 10) is expected
+    assert train.is_due(done, every, 10) is expected

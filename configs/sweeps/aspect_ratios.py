@@ -1,6 +1,6 @@
 """Shapes of priors: which aspect ratios, and whether a cell has the extra square.
 
-    python scripts/sweep.py --config=configs/sweeps/aspect_ratios.py[:BASE] --workdir=DIR
+    python -m scripts.sweep --config=configs/sweeps/aspect_ratios.py[:BASE] --workdir=DIR
 
 BASE is shapes, vgg, or a folder in PASCAL VOC layout (see base.py). Paper: Table 2, "include
 {1/2, 2} box" and "include {1/3, 3} box"; the extra square is of section 2.2.

@@ -1,6 +1,6 @@
 """VGG16 with and without the atrous fc6: the last row of Table 2, and section 3.1.
 
-    python scripts/sweep.py --config=configs/sweeps/atrous.py --workdir=DIR
+    python -m scripts.sweep --config=configs/sweeps/atrous.py --workdir=DIR
 
 Without it pool5 halves, fc6 and fc7 keep all their parameters, and conv5_3 is a map as well. In the
 paper the result is about the same and the network a fifth slower. Wants what

@@ -1,6 +1,6 @@
 """Parts of the augmentation: crops and zoom-out, with and without distorted colors.
 
-    python scripts/sweep.py --config=configs/sweeps/augmentation.py[:BASE] --workdir=DIR
+    python -m scripts.sweep --config=configs/sweeps/augmentation.py[:BASE] --workdir=DIR
 
 BASE is shapes, vgg, or a folder in PASCAL VOC layout (see base.py). Paper: Table 2, "more data
 augmentation", and section 3.6 for zooming out. Its row "use atrous" is atrous.py.

@@ -19,7 +19,7 @@ def get_config(base: str) -> ConfigDict:
         config = paper.copy_and_resolve_references()
         with config.unlocked():
             config.model.backbone.update({"levels": MAPS, "atrous": True})
-        config.priors.update({"sizes": (), "steps": ()})
+        config.priors.update({"sizes": (), "strides": ()})
         return config
     config = quickstart.get_config()
     if base != "shapes":

@@ -1,6 +1,6 @@
 """What is positive, and which negatives count: threshold, ratio and kind of mining.
 
-    python scripts/sweep.py --config=configs/sweeps/matching.py[:BASE] --workdir=DIR
+    python -m scripts.sweep --config=configs/sweeps/matching.py[:BASE] --workdir=DIR
 
 BASE is shapes, vgg, or a folder in PASCAL VOC layout (see base.py). Paper: section 2.2, IoU above
 .5, and 3 negatives of highest loss to a positive.

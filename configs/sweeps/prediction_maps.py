@@ -1,6 +1,6 @@
 """Number of maps that detections come from, the coarse ones left out one by one: Table 3.
 
-    python scripts/sweep.py --config=configs/sweeps/prediction_maps.py[:BASE] --workdir=DIR
+    python -m scripts.sweep --config=configs/sweeps/prediction_maps.py[:BASE] --workdir=DIR
 
 BASE is shapes, vgg, or a folder in PASCAL VOC layout (see base.py). As in the paper the number of
 priors stays about the same: the scales spread over the maps that are left, and where few are left

@@ -1,6 +1,6 @@
 """Sizes of priors: the smallest and largest scale of the formula, and that of the first level.
 
-    python scripts/sweep.py --config=configs/sweeps/prior_scales.py[:BASE] --workdir=DIR
+    python -m scripts.sweep --config=configs/sweeps/prior_scales.py[:BASE] --workdir=DIR
 
 BASE is shapes, vgg, or a folder in PASCAL VOC layout (see base.py). Paper: equation 4, with s_min
 .2, s_max .9, and conv4_3 at .1 (section 3.1).

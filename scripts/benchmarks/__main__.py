@@ -1,4 +1,4 @@
-"""Child process of a topic: `python -m scripts.benchmarks TOPIC ROUNDS QUICK OUTPUT`.
+"""The process of a topic: `python -m scripts.benchmarks TOPIC ROUNDS quick|full OUTPUT`.
 
 A topic has a process of its own, so that its platform, threads and memory are its own too.
 """
@@ -18,18 +18,18 @@ def main(topic: str, rounds: int, quick: bool, output: Path) -> None:
     """Measure a topic and write its rows and devices as JSON."""
     module, _, function = TOPICS[topic].function.partition(".")
     measure = getattr(importlib.import_module(f"scripts.benchmarks.{module}"), function)
-    measured, rows = measure(rounds, quick), []
+    measurements, rows = measure(rounds, quick), []
     while True:
-        load, start = timing.load(), time.perf_counter()
-        if (row := next(measured, None)) is None:
+        load, start = timing.load_average(), time.perf_counter()
+        if (row := next(measurements, None)) is None:
             break
         row.topic, row.load, row.noisy = topic, load, load > timing.cores() + 0.5
         row.seconds = time.perf_counter() - start
         rows.append(asdict(row))
-    output.write_text(json.dumps({"rows": rows, "devices": _devices()}))
+    output.write_text(json.dumps({"rows": rows, "devices": _describe_devices()}))
 
 
-def _devices() -> str:
+def _describe_devices() -> str:
     import jax
 
     devices = jax.local_devices()

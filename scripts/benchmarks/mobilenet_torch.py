@@ -1,7 +1,7 @@
-"""MobileNetV1-SSD300 in PyTorch, layer for layer as `ssd_jax/models/mobilenet.py`.
+"""MobileNetV1-SSD300 in PyTorch, layer for layer as `ssd_jax/models/mobilenet_v1.py`.
 
-Loss, matching and mining are torchvision's. Strided layers pad by one on each side where ours pad
-as TensorFlow does: the same shapes and sums, and no copy for PyTorch.
+Loss, matching and hard negatives are torchvision's. Strided layers pad by one on each side where
+the subject pads as TensorFlow does: the same shapes and sums, and no copy for PyTorch.
 """
 
 from collections import OrderedDict
@@ -10,24 +10,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from scripts.benchmarks import rivals
-from ssd_jax.models import mobilenet
-from ssd_jax.priors import Priors
+from scripts.benchmarks import baselines
+from ssd_jax.models import mobilenet_v1
+from ssd_jax.multibox.priors import Priors
 
 
 class Backbone(nn.Module):
-    """Images [B, 3, H, W] -> six maps, by the same table of layers as ours."""
+    """Images [B, 3, H, W] -> six feature maps, by the table of layers of the subject."""
 
     def __init__(self):
         super().__init__()
         layers, channels, ends = [_layer(3, 32, 3, 2)], 32, []
-        for i, (width, stride) in enumerate(mobilenet.SEPARABLE, start=1):
+        for i, (width, stride) in enumerate(mobilenet_v1.SEPARABLE, start=1):
             layers.append(_layer(channels, channels, 3, stride, groups=channels))
             layers.append(_layer(channels, width, 1))
             channels = width
             if i in (11, 13):
                 ends.append((len(layers), channels))
-        for width in mobilenet.EXTRAS:
+        for width in mobilenet_v1.EXTRAS:
             layers.append(_layer(channels, width // 2, 1))
             layers.append(_layer(width // 2, width, 3, 2))
             channels = width
@@ -47,29 +47,31 @@ class Backbone(nn.Module):
 
 
 class Head(nn.Module):
-    """1 x 1 convolutions on every map, in the form that torchvision's SSD asks for."""
+    """1 x 1 convolutions on every map, in the form of torchvision's SSD."""
 
-    def __init__(self, channels: list[int], per_cell: tuple[int, ...], classes: int):
+    def __init__(self, channels: list[int], priors_per_location: tuple[int, ...], classes: int):
         super().__init__()
         self.classes = classes
         self.logits = nn.ModuleList(
-            nn.Conv2d(c, k * classes, 1) for c, k in zip(channels, per_cell)
+            nn.Conv2d(c, k * classes, 1) for c, k in zip(channels, priors_per_location)
         )
-        self.offsets = nn.ModuleList(nn.Conv2d(c, k * 4, 1) for c, k in zip(channels, per_cell))
+        self.offsets = nn.ModuleList(
+            nn.Conv2d(c, k * 4, 1) for c, k in zip(channels, priors_per_location)
+        )
 
     def forward(self, maps):
-        def flat(layers, size):
+        def flatten(layers, size):
             outputs = [layer(x).permute(0, 2, 3, 1) for layer, x in zip(layers, maps)]
             return torch.cat([y.reshape(len(y), -1, size) for y in outputs], dim=1)
 
         return {
-            "cls_logits": flat(self.logits, self.classes),
-            "bbox_regression": flat(self.offsets, 4),
+            "cls_logits": flatten(self.logits, self.classes),
+            "bbox_regression": flatten(self.offsets, 4),
         }
 
 
 class Anchors(nn.Module):
-    """Our priors as torchvision's anchors: pixels, for every image."""
+    """The subject's priors as torchvision's anchors: pixels, for every image."""
 
     def __init__(self, boxes: np.ndarray, side: int):
         super().__init__()
@@ -81,7 +83,7 @@ class Anchors(nn.Module):
 
 def ssd300(classes: int, priors: Priors):
     """The detector with random weights, channels last."""
-    torchvision = rivals.torchvision()
+    torchvision = baselines.torchvision()
     torch.manual_seed(0)
     backbone = Backbone()
     model = torchvision.models.detection.ssd.SSD(
@@ -91,13 +93,9 @@ def ssd300(classes: int, priors: Priors):
         classes,
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
-        head=Head(backbone.channels, priors.per_cell, classes),
+        head=Head(backbone.channels, priors.priors_per_location, classes),
     )
     return model.to(memory_format=torch.channels_last)
-
-
-def _predictors(channels: list[int], per_cell: tuple[int, ...], size: int):
-    return nn.ModuleList(nn.Conv2d(c, k * size, 1) for c, k in zip(channels, per_cell))
 
 
 def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):

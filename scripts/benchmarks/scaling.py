@@ -1,4 +1,4 @@
-"""What the devices of a pod say to each other in a step, read from the compiled program."""
+"""Collective operations of a training step on several devices, read from the compiled program."""
 
 import math
 import re
@@ -10,9 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from scripts.benchmarks import ours
+from scripts.benchmarks import subject
 from scripts.benchmarks.report import Row
-from ssd_jax import parallel, step
+from ssd_jax.detector import build_detector
+from ssd_jax.runtime import devices
+from ssd_jax.train_step import abstract_state, train_step
 
 DEVICES = 8
 _CLASSES = 5
@@ -22,50 +24,51 @@ _OPERATION = re.compile(r"= (.*?) ([a-z-]+)\(")
 
 
 def collectives(rounds: int, quick: bool) -> Iterator[Row]:
-    """All-reduced bytes and gathers in the train step of eight virtual devices, under pmap."""
+    """All-reduced bytes and other collectives in the training step of eight virtual devices."""
     jax.config.update("jax_num_cpu_devices", DEVICES)
-    program, parameters = compiled_step(quickstart.get_config(), parallel.Pmap())
-    moved = traffic(program)
+    program, parameters = compile_step(quickstart.get_config(), devices.Pmap())
+    sizes = collective_sizes(program)
 
-    reduced = moved["all-reduce"]
-    what = f"train step of the quickstart network on {DEVICES} devices, pmap"
+    reduced = sizes["all-reduce"]
+    what = f"training step of the quickstart network on {DEVICES} devices, pmap"
     yield Row(
         f"{what}: bytes all-reduced, of the parameters' bytes", sum(reduced) / parameters, "x",
-        ("<=", 1.05), ours=f"{sum(reduced) / 1e6:.3g} MB", other=f"{parameters / 1e6:.3g} MB",
+        ("<=", 1.05), ours=f"{sum(reduced) / 1e6:.3g} MB", baseline=f"{parameters / 1e6:.3g} MB",
         note=f"{len(reduced)} all-reduces",
     )  # fmt: skip
-    others = [name for name in moved if name != "all-reduce"]
+    others = [name for name in sizes if name != "all-reduce"]
     yield Row(
-        f"{what}: gathers and other exchanges", sum(len(moved[name]) for name in others), "",
+        f"{what}: other collectives", sum(len(sizes[name]) for name in others), "",
         ("<=", 0), note=", ".join(others),
     )  # fmt: skip
 
 
-def compiled_step(config: ConfigDict, runner: parallel.Runner) -> tuple[str, int]:
-    """The text of the train step compiled for all devices, and the bytes of its parameters."""
-    detector = step.build(config, _CLASSES, runner.axis_name)
-    state = step.abstract_state(detector)
+def compile_step(config: ConfigDict, runner: devices.Runner) -> tuple[str, int]:
+    """The text of the training step compiled for all devices, and the bytes of its parameters."""
+    detector = build_detector(config, _CLASSES, runner.axis_name)
+    state = abstract_state(detector)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
-    train_step = runner.compile(partial(step.train_step, detector))
-    lowered = train_step.lower(runner.replicate(zeros), runner.shard(ours.batch(config, _CLASSES)))
+    batch = subject.synthetic_batch(config, _CLASSES)
+    step = runner.compile(partial(train_step, detector))
+    lowered = step.lower(runner.replicate(zeros), runner.shard(batch))
     size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state.params))
     return lowered.compile().as_text(), size
 
 
-def traffic(program: str) -> dict[str, list[int]]:
-    """Bytes of the result of each collective operation in the text of a compiled program."""
+def collective_sizes(program: str) -> dict[str, list[int]]:
+    """Bytes of the results of each kind of collective operation in a compiled program."""
     names = (
         "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",
         "collective-permute", "collective-broadcast",
     )  # fmt: skip
-    moved = {"all-reduce": []}
+    sizes = {"all-reduce": []}
     for line in program.splitlines():
-        found = _OPERATION.search(line)
-        name = found[2].removesuffix("-start") if found else ""
+        operation = _OPERATION.search(line)
+        name = operation[2].removesuffix("-start") if operation else ""
         if name in names:
-            sizes = [
+            parts = [
                 _BYTES[kind] * math.prod(map(int, filter(None, shape.split(","))))
-                for kind, shape in _SHAPE.findall(found[1])
+                for kind, shape in _SHAPE.findall(operation[1])
             ]
-            moved.setdefault(name, []).append(int(np.sum(sizes)))
-    return moved
+            sizes.setdefault(name, []).append(int(np.sum(parts)))
+    return sizes

@@ -1,4 +1,4 @@
-"""Times of two things that are called in turn, so that what slows the machine slows both."""
+"""Times of two functions that are called in turn, so that what slows the machine slows both."""
 
 import os
 import statistics
@@ -10,14 +10,14 @@ Call = Callable[[], object]
 
 
 class Comparison(NamedTuple):
-    """Seconds a call, a round each."""
+    """Seconds per call in each round."""
 
     ours: tuple[float, ...]
-    other: tuple[float, ...]
+    baseline: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
-        """How many times faster ours is: the median over the rounds of other / ours."""
+        """How many times faster ours is: the median over the rounds of baseline / ours."""
         return statistics.median(self._ratios())
 
     @property
@@ -26,50 +26,50 @@ class Comparison(NamedTuple):
         return min(self._ratios()), max(self._ratios())
 
     def _ratios(self) -> list[float]:
-        return [other / ours for ours, other in zip(self.ours, self.other)]
+        return [baseline / ours for ours, baseline in zip(self.ours, self.baseline)]
 
 
 def alternate(
     ours: Call,
-    other: Call,
+    baseline: Call,
     rounds: int,
-    at_least: float = 0.0,
+    min_seconds: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
     """Measure A, B, A, B, …, `rounds` times each; calls must wait for their result.
 
-    The first call of each is discarded: it compiles. A function that takes less than `at_least`
-    seconds is called as often in a row as fills them, and the mean counts.
+    The first call of each is discarded: it compiles. A function that takes less than `min_seconds`
+    is called as often in a row as fills them, and its time is the mean.
     """
-    for function in (ours, other):
+    for function in (ours, baseline):
         function()
-    counts = [_fill(function, at_least, clock) for function in (ours, other)]
+    counts = [_calls_per_round(function, min_seconds, clock) for function in (ours, baseline)]
     pairs = [
-        [_seconds(function, count, clock) for function, count in zip((ours, other), counts)]
+        [_seconds(function, count, clock) for function, count in zip((ours, baseline), counts)]
         for _ in range(rounds)
     ]
     return Comparison(*zip(*pairs))
 
 
-def once(function: Call, clock: Callable[[], float] = time.perf_counter) -> float:
+def time_once(function: Call, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call."""
     return _seconds(function, 1, clock)
 
 
 def cores() -> int:
-    """Cores that this process may use: XLA takes as many threads, and PyTorch is given them."""
+    """Cores that this process may use: XLA takes as many threads, and PyTorch is given as many."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def load() -> float:
-    """Programs that ran at the same time, averaged over the last minute, ours among them."""
+def load_average() -> float:
+    """The load average of the last minute, which includes the benchmark itself."""
     return os.getloadavg()[0]
 
 
-def _fill(function: Call, at_least: float, clock: Callable[[], float]) -> int:
-    if not at_least:
+def _calls_per_round(function: Call, min_seconds: float, clock: Callable[[], float]) -> int:
+    if not min_seconds:
         return 1
-    return max(1, round(at_least / max(_seconds(function, 1, clock), 1e-9)))
+    return max(1, round(min_seconds / max(_seconds(function, 1, clock), 1e-9)))
 
 
 def _seconds(function: Call, count: int, clock: Callable[[], float]) -> float:

@@ -1,4 +1,4 @@
-"""What can be measured: the names of `--only`, in the order of the table."""
+"""Topics, the names of `--only`, in the order of the table."""
 
 from typing import NamedTuple
 
@@ -13,15 +13,15 @@ class Topic(NamedTuple):
 TOPICS = {
     "train_vgg": Topic("training.vgg"),
     "train_mobilenet": Topic("training.mobilenet"),
-    "share": Topic("training.share"),
+    "share": Topic("training.loss_share"),
     "inference": Topic("inference.end_to_end"),
     "postprocess": Topic("inference.postprocessing"),
-    "input": Topic("pipeline.images"),
-    "waiting": Topic("pipeline.waiting"),
-    "blocks": Topic("blocks.all_of_them"),
-    "start": Topic("running.start"),
-    "recompilation": Topic("running.recompilation"),
-    "host": Topic("running.host"),
+    "input": Topic("pipeline.throughput"),
+    "waiting": Topic("pipeline.data_wait"),
+    "blocks": Topic("blocks.all_blocks"),
+    "start": Topic("overheads.start"),
+    "recompilation": Topic("overheads.recompilation"),
+    "host": Topic("overheads.host"),
     "scaling": Topic("scaling.collectives"),
-    "gpu": Topic("gpu.all_of_it", "gpu"),
+    "gpu": Topic("gpu.all_rows", "gpu"),
 }

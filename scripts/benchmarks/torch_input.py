@@ -1,5 +1,6 @@
-"""torch's DataLoader with torchvision's transforms for SSD, as its reference training uses them."""
+"""PyTorch's DataLoader with torchvision's transforms for SSD, as in its reference training."""
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -7,24 +8,24 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from scripts.benchmarks import rivals
+from scripts.benchmarks import baselines
 
-_tv = rivals.torchvision()
-from torchvision import tv_tensors  # noqa: E402
-from torchvision.transforms import v2  # noqa: E402
+baselines.torchvision()  # defines operators, without which these modules cannot be imported
+tv_tensors = importlib.import_module("torchvision.tv_tensors")
+v2 = importlib.import_module("torchvision.transforms.v2")
 
-Truths = list[tuple[Path, np.ndarray, np.ndarray]]
+GroundTruth = list[tuple[Path, np.ndarray, np.ndarray]]  # of each image: file, boxes, labels
 
 
-class Files(Dataset):
+class AugmentedFiles(Dataset):
     """Image files with boxes [N, 4] normalized and labels [N] -> augmented uint8 300 x 300.
 
-    Pillow images: the faster of torchvision's two ways on a CPU. The last step to float is left
-    out, since ours leaves it to the device.
+    Pillow images are the faster of torchvision's two ways on a CPU. The last step to float is left
+    out, since the subject leaves it to the device.
     """
 
-    def __init__(self, truths: Truths):
-        self._truths = truths
+    def __init__(self, ground_truth: GroundTruth):
+        self._ground_truth = ground_truth
         self._augment = v2.Compose([
             v2.RandomPhotometricDistort(),
             v2.RandomZoomOut(fill=(123, 117, 104)),
@@ -36,10 +37,10 @@ class Files(Dataset):
         ])  # fmt: skip
 
     def __len__(self) -> int:
-        return len(self._truths)
+        return len(self._ground_truth)
 
     def __getitem__(self, i: int):
-        path, corners, labels = self._truths[i]
+        path, corners, labels = self._ground_truth[i]
         image = Image.open(path).convert("RGB")
         scale = np.array([image.width, image.height] * 2, np.float32)
         target = {
@@ -53,12 +54,12 @@ class Files(Dataset):
 
 
 class Epoch:
-    """A call that reads the images of `order` once, by `workers` processes that live on."""
+    """Each call reads the images of `order` once, by `workers` processes that stay alive."""
 
-    def __init__(self, truths: Truths, order: list[int], batch_size: int, workers: int):
+    def __init__(self, ground_truth: GroundTruth, order: list[int], batch_size: int, workers: int):
         self._loader = DataLoader(
-            Files(truths), batch_size, sampler=order, num_workers=workers, collate_fn=_collate,
-            multiprocessing_context="spawn", persistent_workers=True,
+            AugmentedFiles(ground_truth), batch_size, sampler=order, num_workers=workers,
+            collate_fn=_collate, multiprocessing_context="spawn", persistent_workers=True,
         )  # fmt: skip
         self._count = len(order)
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Train on the GPUs of this machine with one process on each:
+# Train on the GPUs of this machine with one process for each:
 #
 #   GPUS=8 bash scripts/launch/gpus.sh --config=configs/ssd300_vgg16_coco.py --workdir=runs/mine
 #
-# One process for all of them needs no file and is the plainer way:
+# One process for all GPUs is simpler and needs no script:
 #   .venv/bin/python -m ssd_jax.main --config=… --workdir=…
-# A process each has an input pipeline each, which helps where decoding is the limit. What process I
-# says is in LOGS/I.log. SIGTERM and Ctrl-C to this script reach all. See docs/pods.md.
+# Several processes have an input pipeline each, which helps where decoding limits the rate. The
+# output of process I is in LOGS/I.log. SIGTERM and Ctrl-C to this script are passed on to all
+# processes. See docs/pods.md.
 set -uo pipefail
 : "${GPUS:?how many GPUs}"
 PORT=${PORT:-29400} LOGS=${LOGS:-logs}
@@ -19,7 +20,7 @@ for ((i = 0; i < GPUS; i++)); do
 done
 trap 'kill -TERM "${processes[@]}" 2>/dev/null' TERM INT
 
-# The worst code of all, but 42 (start the same command again) only where every process says so.
+# The first exit code that is neither 0 nor 42, else 42 (start the same command again), else 0.
 worst=0
 for process in "${processes[@]}"; do
   wait "$process"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Train on all workers of a Cloud TPU slice: start, or start again, one process on each.
+# Train on all workers of a Cloud TPU slice: start or restart one process on each.
 #
 #   TPU=my-slice ZONE=us-central2-b bash scripts/launch/tpu_pod.sh \
 #     --config=configs/ssd300_vgg16_coco.py --workdir=/mnt/shared/runs/mine
 #
-# Before that, on all workers: this repository in ~/ssd_jax with `pip install "jax[tpu]" -r
-# requirements.txt`, the data, and a file system that all of them share for --workdir
-# (Filestore over NFS). JAX finds the other workers by itself. See docs/pods.md.
+# Needed on all workers: this repository in ~/ssd_jax with `pip install "jax[tpu]" -r
+# requirements.txt`, the data, and a file system for --workdir that they share (Filestore over
+# NFS). JAX finds the other workers. See docs/pods.md.
 set -euo pipefail
 : "${TPU:?name the slice}" "${ZONE:?name its zone}"
 printf -v arguments ' %q' "$@"

@@ -1,9 +1,8 @@
 """Loader: source -> padded batches of this process's rows, read by Grain's threads.
 
-Sample number n = step × batch_size + row is the key of everything random: which record it is
-(an epoch's permutation), its augmentation on the host, its distortion on the device. A stream
-is therefore the same for any number of threads, devices or processes, and its position follows
-from the step.
+Sample number n = step × batch_size + row keys everything random: which example it is (an epoch's
+permutation), its augmentation on the host, its color jitter on the device. The stream is therefore
+the same for any number of threads, devices or processes, and its position follows from the step.
 """
 
 import os
@@ -12,14 +11,15 @@ from collections.abc import Callable, Iterator
 import cv2
 import grain
 import numpy as np
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from ssd_jax import augment
+from ssd_jax.data import augment
 from ssd_jax.data.sources import Source
-from ssd_jax.matching import CROWD, IGNORED
+from ssd_jax.types import CROWD, CROWD_LABEL, DIFFICULT, IGNORED_LABEL, Batch, Example
 
 _THREADS = min(os.cpu_count() or 1, 32)
-_PADDING_MULTIPLE = 8  # Sets whose largest images differ a little share a compiled step.
+_PADDING_MULTIPLE = 8  # sets of similar size then share a compiled step
 cv2.setNumThreads(0)  # Grain's threads are the parallelism.
 
 
@@ -29,7 +29,7 @@ def training_batches(
     first_step: int,
     last_step: int,
     process: tuple[int, int] = (0, 1),
-) -> Iterator[dict]:
+) -> Iterator[Batch]:
     """Batches of steps `first_step` … `last_step` - 1: rows of `process` (index, count).
 
     image uint8 [b, H, W, 3], boxes [b, M, 4], labels [b, M], sample [b], image_id [b].
@@ -37,7 +37,7 @@ def training_batches(
     index, count = process
     rows = config.batch_size // count
     order = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
-    pad_to = padding(source)
+    pad_to = padded_box_count(source)
 
     def example(position: int) -> dict:
         step, row = divmod(position, rows)
@@ -47,72 +47,80 @@ def training_batches(
     return _read(range(first_step * rows, last_step * rows), example, rows)
 
 
+def first_training_batch(source: Source, config: ConfigDict, count: int) -> Batch:
+    """The first `count` examples of training, of all processes, as one batch."""
+    steps = -(-count // config.batch_size)
+    batches = list(training_batches(source, config, 0, steps))
+    return {name: np.concatenate([each[name] for each in batches])[:count] for name in batches[0]}
+
+
 def training_example(
-    source: Source, config: ConfigDict, record: int, sample: int, pad_to: int
-) -> dict:
-    """Record number `record`, augmented as sample number `sample`, padded to `pad_to` boxes."""
-    example = source[record]
-    view, boxes, labels = training_truths(example, config, sample)
+    source: Source, config: ConfigDict, index: int, sample: int, pad_to: int
+) -> Example:
+    """Example `index`, augmented as sample number `sample`, padded to `pad_to` boxes."""
+    example = source[index]
+    view, boxes, labels = training_ground_truth(example, config, sample)
     return {
-        "image": augment.warp(example["image"], view, config.image_size, _fill(config)),
-        "boxes": _padded(boxes, pad_to),
-        "labels": _padded(labels.astype(np.int32), pad_to),
+        "image": augment.warp(example["image"], view, config.image_size, _fill_color(config)),
+        "boxes": _pad_rows(boxes, pad_to),
+        "labels": _pad_rows(labels.astype(np.int32), pad_to),
         "sample": np.int32(sample),
         "image_id": np.int32(example["image_id"]),
     }
 
 
-def training_truths(
-    truths: dict, config: ConfigDict, sample: int
-) -> tuple[augment.View, np.ndarray, np.ndarray]:
-    """What sample number `sample` shows of an image: the view, boxes [N, 4] and labels [N] in it.
+def training_ground_truth(
+    ground_truth: Example, config: ConfigDict, sample: int
+) -> tuple[augment.View, Float[np.ndarray, "N 4"], Int[np.ndarray, " N"]]:
+    """The view of an image in sample number `sample`, and the boxes and labels in that view.
 
-    `truths` are the image's boxes, labels, ignore, and whether that marks crowds; pixels are not
-    needed. A label is IGNORED where the truth is to be, and CROWD, whatever `matching.difficult`
-    says, where it is one.
+    `ground_truth` has the image's boxes, labels and flags; no pixels are needed. The label of a
+    crowd is CROWD_LABEL, whatever `matching.difficult` says; that of a difficult box is
+    IGNORED_LABEL where the config ignores them.
     """
     rng = np.random.default_rng((config.seed, sample))
-    difficult = config.matching.difficult
-    truths = {name: truths[name] for name in ("boxes", "labels", "ignore")} | {
-        "labels": np.where(truths["ignore"] & truths.get("crowds", False), CROWD, truths["labels"])
+    flags, difficult = ground_truth["flags"], config.matching.difficult
+    rows = {
+        "boxes": ground_truth["boxes"],
+        "labels": np.where(flags == CROWD, CROWD_LABEL, ground_truth["labels"]),
+        "flags": flags,
     }
     if difficult == "drop":
-        kept = ~truths["ignore"] | (truths["labels"] == CROWD)
-        truths = {name: rows[kept] for name, rows in truths.items()}
-    view, seen = augment.choose(rng, truths, config.augment)
-    unclear = seen["ignore"] & (seen["labels"] > 0) & (difficult == "ignore")
-    return view, seen["boxes"], np.where(unclear, IGNORED, seen["labels"])
+        rows = {name: values[flags != DIFFICULT] for name, values in rows.items()}
+    view, visible = augment.sample_view(rng, rows, config.augment)
+    ignored = (visible["flags"] == DIFFICULT) & (difficult == "ignore")
+    return view, visible["boxes"], np.where(ignored, IGNORED_LABEL, visible["labels"])
 
 
 def evaluation_batches(
     source: Source, config: ConfigDict, rows: int, process: tuple[int, int] = (0, 1)
-) -> Iterator[dict]:
-    """Every image once, in order, in batches of `rows`, of which `process` (index, count) has its
-    share; `mask` [b] is 0 for what fills up the last batch.
+) -> Iterator[Batch]:
+    """Every image once, in order, in batches of `rows`, of which `process` (index, count) reads
+    its share; `mask` [b] is 0 for rows that only fill up the last batch.
 
-    image, image_id, mask and the truths as they are in the file: boxes, labels, ignore, size
-    as lists of arrays.
+    image, image_id and mask are arrays; the ground truth as it is in the file, boxes, labels,
+    flags and size, are lists with an entry for each image.
     """
-    size, fill = config.image_size, _fill(config)
+    size, fill = config.image_size, _fill_color(config)
     index, count = process
     share = rows // count
 
     def example(position: int) -> dict:
         batch, row = divmod(position, share)
-        record = batch * rows + index * share + row
-        resized = augment.resize(source[min(record, len(source) - 1)], size, fill)
-        return resized | {"mask": np.int32(record < len(source))}
+        number = batch * rows + index * share + row
+        resized = augment.resize(source[min(number, len(source) - 1)], size, fill)
+        return resized | {"mask": np.int32(number < len(source))}
 
     positions = -(-len(source) // rows) * share
     return _read(range(positions), example, share, _collate)
 
 
-def padding(source: Source) -> int:
-    """Truths a batch has room for: the most of any image, rounded up."""
+def padded_box_count(source: Source) -> int:
+    """M of the contracts: the most boxes of any image of the source, rounded up."""
     return max(-(-source.max_boxes // _PADDING_MULTIPLE), 1) * _PADDING_MULTIPLE
 
 
-def _read(positions: range, example: Callable, rows: int, collate=None) -> Iterator[dict]:
+def _read(positions: range, example: Callable, rows: int, collate=None) -> Iterator[Batch]:
     dataset = grain.MapDataset.range(positions.start, positions.stop).map(
         lambda position: example(int(position))
     )
@@ -127,13 +135,13 @@ def _collate(examples: list[dict]) -> dict:
     return columns | {name: np.stack(columns[name]) for name in stacked}
 
 
-def _padded(rows: np.ndarray, length: int) -> np.ndarray:
+def _pad_rows(rows: np.ndarray, length: int) -> np.ndarray:
     """[N, …] -> [length, …] with zeros after; N never exceeds it by construction."""
     padded = np.zeros((length, *rows.shape[1:]), rows.dtype)
     padded[: len(rows)] = rows
     return padded
 
 
-def _fill(config: ConfigDict) -> tuple[float, ...]:
-    """Color of what lies outside an image: the mean, which the network sees as zero."""
+def _fill_color(config: ConfigDict) -> tuple[float, ...]:
+    """Color outside the image: the mean, which is zero after normalization."""
     return tuple(config.model.mean)

@@ -1,66 +1,72 @@
-"""One look at all files of a data set: the sizes of its images, and what is wrong with any file."""
+"""Scan of all files of a data set: the sizes of its images, and the errors of its files."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from ssd_jax import decode
+from ssd_jax.data import decode
 from ssd_jax.errors import DataError
 
 _THREADS = 16  # reading waits for the disk
-_SHOWN = 5  # problems in one message, files behind one count
-_STRETCHED = 0.02  # of an aspect ratio: what rounding to whole pixels explains
+_MAX_LISTED = 5  # errors in one message, files behind one count
+_ASPECT_TOLERANCE = 0.02  # of an aspect ratio: what rounding to whole pixels explains
 
 
-class Sized(NamedTuple):
+class ResolvedSize(NamedTuple):
     """The pixels that an image's boxes refer to."""
 
     size: tuple[int, int]  # (H, W)
-    upright: bool  # turned as the file's EXIF says
-    notes: dict[str, int]  # what was corrected -> how often
+    upright: bool  # the pixels are rotated as the file's EXIF says
+    corrections: dict[str, int]  # what was corrected -> how often
 
 
 class Scan:
-    """How readers look at files.
+    """Reads files for the readers of all formats.
 
-    `known` are the `headers` of an earlier scan: an image of the same bytes and time is not opened
-    again. A `tolerant` scan collects what is wrong in `refused` and goes on without those files.
+    `previous` are the `headers` of an earlier scan: an image file of the same size and time is not
+    opened again. With `collect_errors` the errors of files go into `errors` and these files are
+    left out; otherwise they are raised.
     """
 
-    def __init__(self, known: Mapping[str, list] | None = None, tolerant: bool = False):
-        self._known, self._tolerant = known or {}, tolerant
+    def __init__(self, previous: Mapping[str, list] | None = None, collect_errors: bool = False):
+        self._previous, self._collect_errors = previous or {}, collect_errors
         self.headers: dict[str, list] = {}
-        self.refused: list[DataError] = []
+        self.errors: list[DataError] = []
 
-    def look(self, path: Path, said: tuple[int, int] | None = None) -> Sized:
-        """Size of an image whose annotation says that it is `said` (H, W), if it does.
+    def resolve_image_size(
+        self, path: Path, annotated_size: tuple[int, int] | None = None
+    ) -> ResolvedSize:
+        """Size of an image whose annotation gives it as `annotated_size` (H, W), if it does.
 
-        The file's own size counts, and boxes refer to its pixels as they are stored; but where the
-        annotation has the size of the picture as EXIF turns it, to that one. Raises DataError for
-        what `decode.header` refuses, and where the shapes cannot be of one picture.
+        Boxes refer to the pixels of the file as they are stored; but where the annotation has the
+        size of the picture as EXIF rotates it, to the rotated one. Raises DataError for a file
+        that `decode.read_header` refuses, and where the two sizes are not of one picture.
         """
         header = self._header(path)
         size = header.size
-        if said is None or min(said) < 1:
-            turned = {"images whose EXIF rotation is ignored": 1}
-            return Sized(size, False, turned if header.orientation > 1 else {})
-        if said == size:
-            return Sized(size, False, {})
-        if header.orientation >= 5 and said == size[::-1]:
-            return Sized(said, True, {"images turned by EXIF, as their annotations are": 1})
-        if abs(said[1] * size[0] / (said[0] * size[1]) - 1) > _STRETCHED:
+        if annotated_size is None or min(annotated_size) < 1:
+            ignored = {"images whose EXIF rotation is ignored": 1}
+            return ResolvedSize(size, False, ignored if header.orientation > 1 else {})
+        if annotated_size == size:
+            return ResolvedSize(size, False, {})
+        if header.orientation >= 5 and annotated_size == size[::-1]:
+            return ResolvedSize(
+                annotated_size, True, {"images rotated by EXIF, as their annotations are": 1}
+            )
+        if abs(annotated_size[1] * size[0] / (annotated_size[0] * size[1]) - 1) > _ASPECT_TOLERANCE:
+            width, height = annotated_size[::-1]
             raise DataError(
-                f"{path}: {size[1]}x{size[0]} pixels, and its annotation is of "
-                f"{said[1]}x{said[0]}: boxes would lie elsewhere; correct one of the two",
+                f"{path}: {size[1]}x{size[0]} pixels, and its annotation is of {width}x{height}: "
+                "boxes would lie elsewhere; correct one of the two",
                 "size and annotation disagree",
             )
-        return Sized(size, False, {"wrong sizes in annotations, the image's taken": 1})
+        return ResolvedSize(size, False, {"wrong sizes in annotations, the image's used": 1})
 
-    def gather(self, function: Callable, keys: Iterable[Hashable]) -> dict:
-        """key -> `function` of it, by several threads; one DataError for all that fail.
+    def map_collecting_errors(self, function: Callable, keys: Iterable[Hashable]) -> dict:
+        """{key: function(key)}, computed by several threads.
 
-        In a tolerant scan those are left out, and their errors kept.
+        Raises one DataError for all keys that fail; with `collect_errors` they are left out.
         """
 
         def attempt(key):
@@ -72,27 +78,27 @@ class Scan:
         with ThreadPoolExecutor(_THREADS) as pool:
             results = dict(pool.map(attempt, keys))
         problems = [each for each in results.values() if isinstance(each, DataError)]
-        if problems and not self._tolerant:
-            raise DataError(some(list(map(str, problems)), "\n"))
-        self.refused += problems
+        if problems and not self._collect_errors:
+            raise DataError(join_truncated(list(map(str, problems)), "\n"))
+        self.errors += problems
         return {key: each for key, each in results.items() if not isinstance(each, DataError)}
 
     def is_unchanged(self) -> bool:
-        """Whether every image was known, and no image is missing that was."""
-        return self.headers == self._known
+        """Whether the images are those of the earlier scan, with the same sizes and times."""
+        return self.headers == self._previous
 
     def _header(self, path: Path) -> decode.Header:
-        name, status = str(path), decode.status(path)
-        known = self._known.get(name)
-        if known and tuple(known[:2]) == status:
-            self.headers[name] = known
-            return decode.Header((known[2], known[3]), known[4])
-        header = decode.header(path)
+        name, status = str(path), decode.size_and_mtime(path)
+        previous = self._previous.get(name)
+        if previous and tuple(previous[:2]) == status:
+            self.headers[name] = previous
+            return decode.Header((previous[2], previous[3]), previous[4])
+        header = decode.read_header(path)
         self.headers[name] = [*status, *header.size, header.orientation]
         return header
 
 
-def some(items: Sequence[str], separator: str) -> str:
-    """The first few of a list, and how many more there are."""
-    more = [f"and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
-    return separator.join([*items[:_SHOWN], *more])
+def join_truncated(items: Sequence[str], separator: str) -> str:
+    """The first items of a list, and how many more there are."""
+    more = [f"and {len(items) - _MAX_LISTED} more"] if len(items) > _MAX_LISTED else []
+    return separator.join([*items[:_MAX_LISTED], *more])

@@ -1,6 +1,6 @@
-"""Sources by name, and several joined into one.
+"""Data sets by name, and several of them concatenated.
 
-A source is a random-access set of examples (see the contracts); `voc:FOLDER:SPLIT`,
+A source is a random-access set of examples (see `types`); `voc:FOLDER:SPLIT`,
 `coco:IMAGES:ANNOTATIONS.json`, `csv:IMAGES:LIST.csv`, `yolo:DATA.yaml:SPLIT`, `tfds:NAME:SPLIT`
 and `shapes:SPLIT:COUNT` name one; each format has a module.
 """
@@ -13,52 +13,56 @@ from typing import Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
-from ssd_jax.data import coco, csv_lists, shapes, tfds, voc, yolo
-from ssd_jax.data.records import Record
+from ssd_jax.data.annotated_image import AnnotatedImage
+from ssd_jax.data.formats import coco, csv_file, shapes, tfds, voc, yolo
 from ssd_jax.data.scan import Scan
 from ssd_jax.errors import ConfigError, DataError
+from ssd_jax.types import Example
 
-_READERS = {"voc": voc, "coco": coco, "csv": csv_lists, "yolo": yolo, "tfds": tfds}
+_FORMATS = {"voc": voc, "coco": coco, "csv": csv_file, "yolo": yolo, "tfds": tfds}
 
 
 @runtime_checkable
 class Source(Protocol):
-    """What a reader offers."""
+    """What every reader returns: examples by index.
+
+    A source may have `scoring_inputs` too, see `ImageFileSource`.
+    """
 
     classes: tuple[str, ...]
     max_boxes: int
     fingerprint: str
-    records: Sequence[Record]  # of files; none where scenes are drawn
+    images: Sequence[AnnotatedImage]  # empty where scenes are drawn
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> dict: ...
-    def truths(self, index: int) -> dict: ...
+    def __getitem__(self, index: int) -> Example: ...
+    def ground_truth(self, index: int) -> Example: ...
     def name(self, index: int) -> str: ...
     def summary(self) -> str: ...
 
 
-class Joined:
-    """Several sources of one class list, one after the other."""
+class ConcatSource:
+    """Several sources with the same class list, one after the other."""
 
     def __init__(self, parts: Sequence[Source]):
         self.classes = parts[0].classes
         self.max_boxes = max(part.max_boxes for part in parts)
-        prints = " ".join(part.fingerprint for part in parts)
-        self.fingerprint = hashlib.sha256(prints.encode()).hexdigest()[:16]
-        self.records = [record for part in parts for record in part.records]
+        fingerprints = " ".join(part.fingerprint for part in parts)
+        self.fingerprint = hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
+        self.images = [image for part in parts for image in part.images]
         self._parts = parts
         self._ends = list(accumulate(map(len, parts)))
 
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> Example:
         part, inner = self._locate(index)
         return part[inner] | {"image_id": index}
 
-    def truths(self, index: int) -> dict:
+    def ground_truth(self, index: int) -> Example:
         part, inner = self._locate(index)
-        return part.truths(inner)
+        return part.ground_truth(inner)
 
     def name(self, index: int) -> str:
         part, inner = self._locate(index)
@@ -66,8 +70,10 @@ class Joined:
 
     def summary(self) -> str:
         lines = [part.summary() for part in self._parts]
-        if any(getattr(part, "original", None) for part in self._parts):
-            lines.append("joined: COCO scores come from boxes as read, not from annotation files")
+        if any(getattr(part, "scoring_inputs", None) for part in self._parts):
+            lines.append(
+                "joined: COCO scores are computed from boxes as read, not from annotation files"
+            )
         return "\n".join(lines)
 
     def _locate(self, index: int) -> tuple[Source, int]:
@@ -75,36 +81,36 @@ class Joined:
         return self._parts[part], index - (self._ends[part - 1] if part else 0)
 
 
-def make(
+def make_source(
     specs: Sequence[str],
     config: ConfigDict,
     classes: tuple[str, ...] = (),
     scan: Scan | None = None,
 ) -> Source:
-    """The source that `specs` name, joined where there are several.
+    """The source that `specs` name, concatenated where there are several.
 
-    `classes` fixes the class list; empty, it is the source's own. `scan` looks at the files. Raises
-    ConfigError for a spec that cannot be read as one and DataError when joined sets disagree about
-    the classes.
+    `classes` sets the class list; empty, it is the source's own. `scan` reads the files. Raises
+    ConfigError for a text that names no source, and DataError where concatenated sources have
+    other classes.
     """
     if not specs:
         raise ConfigError("config.data.train and config.data.test name at least one set each")
     scan = scan or Scan()
-    parts = [_open(spec, config, classes, scan) for spec in specs]
+    parts = [_open_source(spec, config, classes, scan) for spec in specs]
     for part, spec in zip(parts, specs):
         if part.classes != parts[0].classes:
             raise DataError(
                 f"{specs[0]} has classes {parts[0].classes} and {spec} has {part.classes}: "
                 "name the list they share in config.data.classes"
             )
-    return Joined(parts) if len(parts) > 1 else parts[0]
+    return ConcatSource(parts) if len(parts) > 1 else parts[0]
 
 
-def _open(spec: str, config: ConfigDict, classes: tuple[str, ...], scan: Scan) -> Source:
+def _open_source(spec: str, config: ConfigDict, classes: tuple[str, ...], scan: Scan) -> Source:
     kind, _, rest = spec.partition(":")
     place, _, argument = rest.rpartition(":")
-    if kind in _READERS and place:
-        return _READERS[kind].read(place, argument, classes, scan)
+    if kind in _FORMATS and place:
+        return _FORMATS[kind].read(place, argument, classes, scan)
     if kind == "shapes" and place and argument.isdigit():
         return shapes.Shapes(place, int(argument), config.image_size)
     raise ConfigError(

@@ -1,0 +1,1 @@
+"""Scores of detections by the rules of PASCAL VOC and COCO, on NumPy arrays and dicts."""

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ssd_jax import boxes as box_ops
 from ssd_jax.errors import DataError
-from ssd_jax.metrics.voc import Sizes, flatten
+from ssd_jax.metrics.voc import Sizes, concatenate_images
+from ssd_jax.multibox import boxes as box_ops
 
 _NAMES = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
@@ -27,21 +27,23 @@ _NAMES = (
 
 
 def evaluate(
-    truths: list[dict], detections: list[dict], classes: tuple[str, ...]
+    ground_truth: list[dict], detections: list[dict], classes: tuple[str, ...]
 ) -> Iterator[tuple[str, float]]:
-    """The twelve COCO numbers of detections on truths; see `voc.evaluate` for both.
+    """The twelve COCO numbers of detections; see `voc.evaluate` for both.
 
-    An ignored truth is a crowd. A truth may have `areas` [N] in pixels, by which it is small,
+    Ignored ground truth is a crowd. Images may have `areas` [N] in pixels, by which a box is small,
     medium or large (COCO's are of the segmentation); else the area of the box is taken.
 
     Yields and raises as `evaluate_results`; an error gives the index of the image.
     """
-    if len(truths) != len(detections):
-        raise ValueError(f"{len(truths)} images of truths, but {len(detections)} of detections")
-    image_ids, category_ids = range(1, len(truths) + 1), range(1, len(classes) + 1)
-    sizes = [truth["size"] for truth in truths]
+    if len(ground_truth) != len(detections):
+        raise ValueError(
+            f"{len(ground_truth)} images of ground truth, but {len(detections)} of detections"
+        )
+    image_ids, category_ids = range(1, len(ground_truth) + 1), range(1, len(classes) + 1)
+    sizes = [image["size"] for image in ground_truth]
     results = to_results(detections, image_ids, category_ids, sizes)
-    yield from evaluate_results(_ground_truth(truths, classes), results)
+    yield from evaluate_results(_to_ground_truth(ground_truth, classes), results)
 
 
 def evaluate_results(ground_truth: dict, results: list[dict]) -> Iterator[tuple[str, float]]:
@@ -51,9 +53,8 @@ def evaluate_results(ground_truth: dict, results: list[dict]) -> Iterator[tuple[
       ground_truth: content of a COCO annotation file: images, categories, annotations.
       results: content of a COCO results file, as `to_results` makes it.
 
-    Yields ("coco/AP", value), then AP50, AP75, AP by size of the truth (small, medium, large),
-    AR1, AR10, AR100 and AR by size. A number for which there is no truth is NaN; without results
-    it is 0.
+    Yields ("coco/AP", value), then AP50, AP75, AP by size of the box (small, medium, large),
+    AR1, AR10, AR100 and AR by size. A number without ground truth is NaN; one without results is 0.
 
     Raises ValueError on a box or score that is not finite, and DataError on a result of an image
     or category that the ground truth lacks.
@@ -63,9 +64,9 @@ def evaluate_results(ground_truth: dict, results: list[dict]) -> Iterator[tuple[
     _check_known(ground_truth["images"], results, "image_id")
     _check_known(ground_truth["categories"], results, "category_id")
     with redirect_stdout(io.StringIO()):
-        truth = _index(ground_truth, ground_truth["annotations"])
+        gt = _index(ground_truth, ground_truth["annotations"])
         found = _index(ground_truth, results)
-        evaluation = COCOeval(truth, found, "bbox")
+        evaluation = COCOeval(gt, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -90,9 +91,9 @@ def to_results(
     Boxes are rounded to a thousandth of a pixel, and scores to seven decimals, what a float32
     holds, so that rounding makes no ties.
 
-    Raises ValueError, with the index of the image, on what `voc.flatten` refuses.
+    Raises ValueError, with the index of the image, for what `voc.concatenate_images` refuses.
     """
-    rows = flatten(detections, ("scores",), sizes, len(category_ids))
+    rows = concatenate_images(detections, ("scores",), sizes, len(category_ids))
     columns = (
         np.asarray(image_ids)[rows["image"]],
         np.asarray(category_ids)[rows["labels"] - 1],
@@ -103,11 +104,11 @@ def to_results(
     return [dict(zip(names, row)) for row in zip(*(column.tolist() for column in columns))]
 
 
-def _ground_truth(truths: list[dict], classes: tuple[str, ...]) -> dict:
+def _to_ground_truth(ground_truth: list[dict], classes: tuple[str, ...]) -> dict:
     """COCO ground truth whose image and category ids count from 1, as do its annotations."""
-    sizes = [truth["size"] for truth in truths]
-    with_areas = [{"areas": _areas(truth)} | truth for truth in truths]
-    rows = flatten(with_areas, ("ignore", "areas"), sizes, len(classes))
+    sizes = [image["size"] for image in ground_truth]
+    with_areas = [{"areas": _areas(image)} | image for image in ground_truth]
+    rows = concatenate_images(with_areas, ("ignore", "areas"), sizes, len(classes))
     columns = (
         rows["image"] + 1, rows["labels"], _to_xywh(rows["boxes"]), rows["areas"],
         rows["ignore"].astype(int),
@@ -125,9 +126,9 @@ def _ground_truth(truths: list[dict], classes: tuple[str, ...]) -> dict:
     }
 
 
-def _areas(truth: dict) -> Float[np.ndarray, " N"]:
-    height, width = truth["size"]
-    return box_ops.area(truth["boxes"].astype(float)) * float(height * width)
+def _areas(image: dict) -> Float[np.ndarray, " N"]:
+    height, width = image["size"]
+    return box_ops.area(image["boxes"].astype(float)) * float(height * width)
 
 
 def _to_xywh(corners: Float[np.ndarray, "R 4"]) -> Float[np.ndarray, "R 4"]:

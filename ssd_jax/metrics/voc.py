@@ -1,7 +1,7 @@
 """PASCAL VOC average precision by the rules of the challenge's devkit (`VOCevaldet.m`).
 
-A detection belongs to the truth of its class and image that it overlaps most; the first to claim
-a truth, in order of score, is correct, and any later one is a false positive. A difficult truth
+A detection is assigned to the ground-truth box of its class and image that it overlaps most. The
+first one of a box, in order of score, is correct; a later one is a false positive. A difficult box
 is not counted, and what is matched to it is left out. Overlaps are of 1-based inclusive pixels
 (a side from 3 to 5 is 3 long) and match at `>=`, as the devkit compares; its Python descendants
 use `>`, which differs only for an overlap of exactly the threshold.
@@ -16,7 +16,7 @@ Sizes = Sequence | np.ndarray  # (H, W) of each image, original pixels
 
 
 def evaluate(
-    truths: list[dict],
+    ground_truth: list[dict],
     detections: list[dict],
     classes: tuple[str, ...],
     iou_threshold: float = 0.5,
@@ -24,29 +24,37 @@ def evaluate(
     """Average precision: the means over classes, then each class.
 
     Args:
-      truths: one dict an image: boxes [N, 4], labels [N], ignore [N] (difficult), size (H, W).
+      ground_truth: one dict an image: boxes [N, 4], labels [N], ignore [N], size (H, W).
       detections: one dict an image, in the same order: boxes [K, 4], scores [K], labels [K].
       classes: names without background; label i + 1 is classes[i], and label 0 an empty slot.
       iou_threshold: least overlap of a match; 0.5 is the "50" in the names.
 
-    Yields (name, value). A class without a truth that counts has NaN and is left out of the
+    Yields (name, value). A class without a box that counts has NaN and is left out of the
     means; a class without detections has 0.
 
-    Raises ValueError, with the index of the image, on what `flatten` refuses.
+    Raises ValueError, with the index of the image, for what `concatenate_images` refuses.
     """
-    if len(truths) != len(detections):
-        raise ValueError(f"{len(truths)} images of truths, but {len(detections)} of detections")
-    sizes = [truth["size"] for truth in truths]
-    real = flatten(truths, ("ignore",), sizes, len(classes))
-    found = flatten(detections, ("scores",), sizes, len(classes))
+    if len(ground_truth) != len(detections):
+        raise ValueError(
+            f"{len(ground_truth)} images of ground truth, but {len(detections)} of detections"
+        )
+    sizes = [image["size"] for image in ground_truth]
+    gt = concatenate_images(ground_truth, ("ignore",), sizes, len(classes))
+    found = concatenate_images(detections, ("scores",), sizes, len(classes))
     values = np.array(
-        [_class_values(real, found, label, iou_threshold) for label in range(1, len(classes) + 1)]
+        [
+            _class_average_precision(gt, found, label, iou_threshold)
+            for label in range(1, len(classes) + 1)
+        ]
     ).reshape(-1, 2)  # [C - 1, 2]
     counted = ~np.isnan(values[:, 0])
     means = values[counted].mean(axis=0) if counted.any() else np.full(2, np.nan)
-    for name, (area, eleven) in zip(("mean", *classes), (means, *values)):
-        yield f"voc/AP{100 * iou_threshold:.0f}_area/{name}", float(area)
-        yield f"voc/AP{100 * iou_threshold:.0f}_11point/{name}", float(eleven)
+    percent = f"{100 * iou_threshold:.0f}"
+    yield f"voc/mAP{percent}_area", float(means[0])
+    yield f"voc/mAP{percent}_11point", float(means[1])
+    for name, (area, eleven_point) in zip(classes, values):
+        yield f"voc/AP{percent}_area/{name}", float(area)
+        yield f"voc/AP{percent}_11point/{name}", float(eleven_point)
 
 
 def average_precision(
@@ -68,9 +76,9 @@ def average_precision(
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def class_curve(
-    truth_boxes: Float[np.ndarray, "N 4"],
-    truth_images: Int[np.ndarray, " N"],
+def precision_recall_curve(
+    gt_boxes: Float[np.ndarray, "N 4"],
+    gt_images: Int[np.ndarray, " N"],
     ignore: Bool[np.ndarray, " N"],
     boxes: Float[np.ndarray, "D 4"],
     images: Int[np.ndarray, " D"],
@@ -79,11 +87,11 @@ def class_curve(
 ) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " E"]]:
     """Recall and precision [E] of one class after each detection that counts, best first.
 
-    Boxes are corners in inclusive pixels; `truth_images` and `images` number the image of each.
-    Equal scores keep their order. Recall is 0 where no truth counts.
+    Boxes are corners in inclusive pixels; `gt_images` and `images` number the image of each.
+    Equal scores keep their order. Recall is 0 where no box counts.
     """
     order = np.argsort(-scores, kind="stable")
-    overlap, best = _best_truth(boxes[order], images[order], truth_boxes, truth_images)
+    overlap, best = _best_ground_truth(boxes[order], images[order], gt_boxes, gt_images)
     match = np.where(overlap >= iou_threshold, best, -1)  # [D], -1 where none
     match = match[~np.append(ignore, False)[match]]  # [E]
     claims = np.zeros(len(match), bool)
@@ -93,7 +101,7 @@ def class_curve(
     return recall, correct / np.arange(1, len(match) + 1)
 
 
-def flatten(
+def concatenate_images(
     per_image: list[dict], names: tuple[str, ...], sizes: Sizes, classes: int
 ) -> dict[str, np.ndarray]:
     """The rows of all images under one another, without empty slots (label 0).
@@ -113,56 +121,60 @@ def flatten(
     columns["boxes"] = np.concatenate([np.zeros((0, 4)), *(rows["boxes"] for rows in per_image)])
     columns = {name: column[columns["labels"] != 0] for name, column in columns.items()}
     for name in ("boxes", *names):
-        _refuse(~np.isfinite(columns[name]), columns["image"], f"{name} that are not finite")
+        _raise_if_any(~np.isfinite(columns[name]), columns["image"], f"{name} that are not finite")
     labels = columns["labels"]
-    _refuse((labels < 0) | (labels > classes), columns["image"], f"labels outside 0 … {classes}")
+    _raise_if_any(
+        (labels < 0) | (labels > classes), columns["image"], f"labels outside 0 … {classes}"
+    )
     size_xy = np.reshape(np.asarray(sizes, float), (-1, 2))[:, ::-1]  # [images, 2] as W, H
     columns["boxes"] = columns["boxes"] * np.tile(size_xy, 2)[columns["image"]]
     return columns
 
 
-def _refuse(bad: Bool[np.ndarray, "R *columns"], images: Int[np.ndarray, " R"], what: str) -> None:
+def _raise_if_any(
+    bad: Bool[np.ndarray, "R *columns"], images: Int[np.ndarray, " R"], what: str
+) -> None:
     rows = bad.nonzero()[0]
     if rows.size:
         raise ValueError(f"image {images[rows[0]]} has {what}: it cannot be scored")
 
 
-def _class_values(
-    real: dict[str, np.ndarray], found: dict[str, np.ndarray], label: int, iou_threshold: float
+def _class_average_precision(
+    gt: dict[str, np.ndarray], found: dict[str, np.ndarray], label: int, iou_threshold: float
 ) -> tuple[float, float]:
-    """(area, 11-point) average precision of a class; NaN where no truth counts."""
-    truth, mine = real["labels"] == label, found["labels"] == label
-    ignore = real["ignore"][truth].astype(bool)
+    """(area, 11-point) average precision of a class; NaN where no box counts."""
+    is_gt_class, is_class = gt["labels"] == label, found["labels"] == label
+    ignore = gt["ignore"][is_gt_class].astype(bool)
     if ignore.all():
         return np.nan, np.nan
     first_pixel = np.array([1.0, 1.0, 0.0, 0.0])
-    curve = class_curve(
-        real["boxes"][truth] + first_pixel, real["image"][truth], ignore,
-        found["boxes"][mine] + first_pixel, found["image"][mine], found["scores"][mine],
+    curve = precision_recall_curve(
+        gt["boxes"][is_gt_class] + first_pixel, gt["image"][is_gt_class], ignore,
+        found["boxes"][is_class] + first_pixel, found["image"][is_class], found["scores"][is_class],
         iou_threshold,
     )  # fmt: skip
     return average_precision(*curve, False), average_precision(*curve, True)
 
 
-def _best_truth(
+def _best_ground_truth(
     boxes: Float[np.ndarray, "D 4"],
     images: Int[np.ndarray, " D"],
-    truth_boxes: Float[np.ndarray, "N 4"],
-    truth_images: Int[np.ndarray, " N"],
+    gt_boxes: Float[np.ndarray, "N 4"],
+    gt_images: Int[np.ndarray, " N"],
 ) -> tuple[Float[np.ndarray, " D"], Int[np.ndarray, " D"]]:
-    """Overlap [D] with, and index [D] of, the best truth in the same image; the first of equals.
+    """Overlap [D] with, and index [D] of, the best box in the same image; the first of equals.
 
-    Loops over the first, second … truth of all images at once.
+    Loops over the first, second … ground-truth box of all images at once.
     """
-    order = np.argsort(truth_images, kind="stable")
-    start, end = (np.searchsorted(truth_images[order], images, side) for side in ("left", "right"))
+    order = np.argsort(gt_images, kind="stable")
+    start, end = (np.searchsorted(gt_images[order], images, side) for side in ("left", "right"))
     overlap, best = np.full(len(boxes), -np.inf), np.zeros(len(boxes), int)
     for slot in range((end - start).max(initial=0)):
         rows = np.flatnonzero(start + slot < end)
-        truths = order[start[rows] + slot]
-        overlaps = _pixel_iou(boxes[rows], truth_boxes[truths])
+        gt = order[start[rows] + slot]
+        overlaps = _pixel_iou(boxes[rows], gt_boxes[gt])
         better = overlaps > overlap[rows]
-        overlap[rows[better]], best[rows[better]] = overlaps[better], truths[better]
+        overlap[rows[better]], best[rows[better]] = overlaps[better], gt[better]
     return overlap, best
 
 

@@ -6,15 +6,12 @@ Sources: Howard et al., arXiv:1905.02244, table 1; pytorch/vision,
 `torchvision/models/mobilenetv3.py` and `torchvision/models/detection/ssdlite.py`.
 """
 
-import functools
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ssd_jax.models.conv import Conv
-from ssd_jax.models.depthwise import DepthwiseConv
+from ssd_jax.models.layers import Conv, ConvNormActivation
 
 # Of blocks 1 ... 15: kernel, expanded channels, channels, stride, squeeze-and-excitation.
 BLOCKS = (
@@ -58,36 +55,31 @@ class Backbone(nn.Module):
         self, images: Float[Array, "B H W 3"], train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
         init = nn.initializers.normal(0.03)
-        conv = functools.partial(Conv, dtype=self.dtype, kernel_init=init)
-        norm = functools.partial(
-            nn.BatchNorm,
-            momentum=self.norm_momentum,
-            epsilon=1e-3,
-            dtype=jnp.float32,
-            axis_name=self.axis_name,
-        )
-
-        def layer(x, convolution, activation):
-            x = convolution(x).astype(jnp.float32)
-            x = norm(name=f"{convolution.name}_norm")(x, use_running_average=not train)
-            return activation(x).astype(self.dtype)
+        layer = ConvNormActivation(
+            train, self.dtype, self.axis_name, self.norm_momentum, norm_epsilon=1e-3,
+            kernel_init=init,
+        )  # fmt: skip
 
         def pointwise(x, channels, name, activation):
-            return layer(x, conv(channels, (1, 1), use_bias=False, name=name), activation)
+            return layer(x, channels, 1, name=name, activation=activation)
 
         def depthwise(x, kernel, stride, name, activation):
             pads = ((kernel // 2, kernel // 2),) * 2
-            convolution = DepthwiseConv(kernel, stride, pads, self.dtype, init, name=name)
-            return layer(x, convolution, activation)
+            return layer.depthwise(x, kernel, stride, pads, name=name, activation=activation)
 
-        def excited(x, name):
+        def squeeze_excite(x, name):
             channels = x.shape[-1]
-            y = x.mean((1, 2), keepdims=True)  # [B, 1, 1, N]
-            y = nn.relu(conv(_squeezed(channels), (1, 1), name=f"{name}_squeeze")(y))
-            return x * nn.hard_sigmoid(conv(channels, (1, 1), name=f"{name}_excite")(y))
 
-        stem = conv(16, (3, 3), 2, padding=1, use_bias=False, name="stem")
-        x = layer(images, stem, nn.hard_swish)
+            def conv(features, part):
+                return Conv(
+                    features, (1, 1), dtype=self.dtype, kernel_init=init, name=f"{name}_{part}"
+                )
+
+            y = x.mean((1, 2), keepdims=True)  # [B, 1, 1, N]
+            y = nn.relu(conv(_squeezed_channels(channels), "squeeze")(y))
+            return x * nn.hard_sigmoid(conv(channels, "excite")(y))
+
+        x = layer(images, 16, 3, 2, 1, name="stem", activation=nn.hard_swish)
         maps = []
         for i, (kernel, expanded, channels, stride, has_excitation) in enumerate(BLOCKS, start=1):
             activation = nn.hard_swish if i >= HARD_SWISH else nn.relu
@@ -100,8 +92,8 @@ class Backbone(nn.Module):
                 maps.append(y)
             y = depthwise(y, kernel, stride, f"block{i}_depthwise", activation)
             if has_excitation:
-                y = excited(y, f"block{i}")
-            y = pointwise(y, channels, f"block{i}_project", lambda x: x)
+                y = squeeze_excite(y, f"block{i}")
+            y = pointwise(y, channels, f"block{i}_project", None)
             x = x + y if x.shape == y.shape else y
         x = pointwise(x, 6 * x.shape[-1], "last", nn.hard_swish)
         maps.append(x)
@@ -113,7 +105,7 @@ class Backbone(nn.Module):
         return tuple(maps)
 
 
-def _squeezed(channels: int) -> int:
+def _squeezed_channels(channels: int) -> int:
     """A quarter of the channels, rounded to a multiple of 8 that is not below nine tenths of it."""
     quarter = channels // 4
     rounded = max(8, (quarter + 4) // 8 * 8)

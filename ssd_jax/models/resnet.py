@@ -8,15 +8,13 @@ Sources: He et al., arXiv:1512.03385; mlcommons/training, `single_stage_detector
 NVIDIA/DeepLearningExamples, `PyTorch/Detection/SSD/ssd/model.py`.
 """
 
-import functools
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ssd_jax.errors import ConfigError
-from ssd_jax.models.conv import Conv
+from ssd_jax.models.layers import Conv, ConvNormActivation
 
 # Blocks of stages 1 ... 3, and of a block the (kernel, multiple of the width) of its convolutions.
 DEPTHS = {
@@ -47,35 +45,25 @@ class Backbone(nn.Module):
                 f"model.backbone.depth is {self.depth}: resnet is defined for "
                 f"{' and '.join(map(str, DEPTHS))}"
             )
-        norm = functools.partial(
-            nn.BatchNorm,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=jnp.float32,
-            axis_name=self.axis_name,
-        )
-        kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-        conv = functools.partial(Conv, dtype=self.dtype)
-
-        def normed(x, channels, kernel, stride, padding, name, init=kaiming):
-            size = (kernel, kernel)
-            x = conv(
-                channels, size, stride, padding, use_bias=False, kernel_init=init, name=name
-            )(x)  # fmt: skip
-            x = norm(name=f"{name}_norm")(x.astype(jnp.float32), use_running_average=not train)
-            return x.astype(self.dtype)
+        layer = ConvNormActivation(
+            train, self.dtype, self.axis_name, norm_momentum=0.9,
+            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),  # Kaiming
+        )  # fmt: skip
 
         def block(x, convolutions, width, stride, name):
-            y = x
+            y, last = x, len(convolutions)
             for i, (kernel, multiple) in enumerate(convolutions, start=1):
-                own = stride if i == len(convolutions) - 1 else 1  # at the (first) 3x3
-                y = nn.relu(y) if i > 1 else y
-                y = normed(y, multiple * width, kernel, own, kernel // 2, f"{name}_conv{i}")
+                y = layer(
+                    y, multiple * width, kernel,
+                    stride if i == last - 1 else 1,  # at the (first) 3x3
+                    kernel // 2, name=f"{name}_conv{i}", activation=nn.relu if i < last else None,
+                )  # fmt: skip
             if x.shape != y.shape:
-                x = normed(x, y.shape[-1], 1, stride, 0, f"{name}_downsample")
+                name = f"{name}_downsample"
+                x = layer(x, y.shape[-1], 1, stride, 0, name=name, activation=None)
             return nn.relu(x + y)
 
-        x = nn.relu(normed(images, 64, 7, 2, 3, "conv1"))
+        x = layer(images, 64, 7, 2, 3, name="conv1")
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         counts, convolutions = DEPTHS[self.depth]
         for stage, (count, stride) in enumerate(zip(counts, (1, 2, 1)), start=1):
@@ -88,11 +76,12 @@ class Backbone(nn.Module):
 
         def extra(x, channels, kernel, stride, padding, name):
             if self.depth == 50:
-                return nn.relu(normed(x, channels, kernel, stride, padding, name, xavier))
-            size = (kernel, kernel)
-            return nn.relu(
-                conv(channels, size, stride, padding, kernel_init=xavier, name=name)(x)
+                return layer(x, channels, kernel, stride, padding, name=name, kernel_init=xavier)
+            conv = Conv(
+                channels, (kernel, kernel), stride, padding, dtype=self.dtype, kernel_init=xavier,
+                name=name,
             )  # fmt: skip
+            return nn.relu(conv(x))
 
         for i, (squeeze, channels, stride, padding) in enumerate(EXTRAS, start=1):
             x = extra(x, squeeze, 1, 1, 0, f"extra{i}_squeeze")

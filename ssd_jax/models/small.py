@@ -1,13 +1,11 @@
 """A small network with batch norm that learns in minutes on a few CPU cores."""
 
-import functools
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ssd_jax.models.conv import Conv
+from ssd_jax.models.layers import ConvNormActivation
 
 
 class Backbone(nn.Module):
@@ -34,27 +32,14 @@ class Backbone(nn.Module):
     def __call__(
         self, images: Float[Array, "B H W 3"], train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        conv = functools.partial(Conv, kernel_size=(3, 3), use_bias=False, dtype=self.dtype)
-        norm = functools.partial(
-            nn.BatchNorm,
-            momentum=0.9,
-            dtype=jnp.float32,
-            axis_name=self.axis_name,
-        )
-
-        def layer(x, channels, stride, name):
-            x = conv(channels, strides=stride, name=name)(x).astype(jnp.float32)
-            return nn.relu(norm(name=f"{name}_norm")(x, use_running_average=not train)).astype(
-                self.dtype
-            )
-
-        x = layer(_space_to_depth(images), self.widths[0], 2, "stem")  # [B, H / 4, W / 4, N]
+        layer = ConvNormActivation(train, self.dtype, self.axis_name, norm_momentum=0.9)
+        x = layer(_space_to_depth(images), self.widths[0], 3, 2, name="stem")  # [B, H/4, W/4, N]
         maps = []
         for level in range(self.levels):
             channels = self.widths[min(level + 1, len(self.widths) - 1)]
-            x = layer(x, channels, 2 if level < 5 else 3, f"level{level}_down")
+            x = layer(x, channels, 3, 2 if level < 5 else 3, name=f"level{level}_down")
             if level < 3:
-                x = layer(x, channels, 1, f"level{level}_conv")
+                x = layer(x, channels, 3, name=f"level{level}_conv")
             maps.append(x)
         return tuple(maps)
 

@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import importlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import flax.linen as nn
 import jax
@@ -13,11 +11,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 from ml_collections import ConfigDict
 
-from ssd_jax import models, optim
+from ssd_jax import models
 from ssd_jax.errors import ConfigError
-from ssd_jax.models.heads import STYLES, Heads
+from ssd_jax.models.heads import Heads
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class SSD(nn.Module):
@@ -28,7 +26,7 @@ class SSD(nn.Module):
     """
 
     backbone: nn.Module
-    priors_per_cell: tuple[int, ...]
+    priors_per_location: tuple[int, ...]
     num_classes: int
     head_kernel: int = 3
     head: str = "conv"
@@ -40,7 +38,7 @@ class SSD(nn.Module):
         self, images: Float[Array, "B H W 3"], train: bool
     ) -> tuple[Float32[Array, "B A {self.num_classes}"], Float32[Array, "B A 4"]]:
         heads = Heads(
-            self.priors_per_cell,
+            self.priors_per_location,
             self.num_classes,
             self.head_kernel,
             self.head,
@@ -53,10 +51,10 @@ class SSD(nn.Module):
         return heads(self.backbone(images, train), train)
 
 
-def build(
+def build_network(
     model: ConfigDict,
     num_classes: int,
-    priors_per_cell: tuple[int, ...],
+    priors_per_location: tuple[int, ...],
     axis_name: str | None = None,
 ) -> SSD:
     """The network that `config.model` describes.
@@ -65,38 +63,22 @@ def build(
         model: `name` (a file of `ssd_jax/models` with a `Backbone`), `backbone` (its fields),
             `head` ("conv" or "lite"), `head_kernel` (1 or 3) and `dtype` ("float32" or "bfloat16").
         num_classes: C, the background included.
-        priors_per_cell: boxes at each position of each feature map, fine to coarse.
+        priors_per_location: boxes at each position of each feature map, fine to coarse.
         axis_name: mapped axis over which batch norm averages; None for a single program.
 
     Raises:
-        ConfigError: unknown name, field of the backbone, head, or dtype.
+        ConfigError: unknown name, or a field or value that the backbone cannot work with.
     """
-    backbone = _backbone(model, axis_name)
-    if model.head not in STYLES:
-        raise ConfigError(f"model.head is {model.head!r}: choose one of {', '.join(STYLES)}")
+    backbone = _build_backbone(model, axis_name)
     return SSD(
-        backbone, tuple(priors_per_cell), num_classes, model.head_kernel, model.head,
+        backbone, tuple(priors_per_location), num_classes, model.head_kernel, model.head,
         backbone.dtype, axis_name,
     )  # fmt: skip
 
 
-def frozen_norms(patterns: Sequence[str]) -> AbstractContextManager:
-    """Inside, batch norms whose scale a shell pattern names keep their running statistics.
-
-    Names are paths, `backbone/stem_norm/scale`, as the optimizer sees them.
-    """
-
-    def interceptor(function, arguments, options, context):
-        name = "/".join((*context.module.path, "scale"))
-        is_norm = isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__"
-        if is_norm and optim.fits(name, patterns):
-            options = options | {"use_running_average": True}
-        return function(*arguments, **options)
-
-    return nn.intercept_methods(interceptor) if patterns else nullcontext()
-
-
-def feature_sizes(model: ConfigDict, image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+def feature_map_sizes(
+    model: ConfigDict, image_size: tuple[int, int]
+) -> tuple[tuple[int, int], ...]:
     """Height and width of each feature map for images of `image_size` (H, W), without computing.
 
     Raises:
@@ -105,11 +87,11 @@ def feature_sizes(model: ConfigDict, image_size: tuple[int, int]) -> tuple[tuple
     """
     images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     try:
-        init = functools.partial(_backbone(model, None).init_with_output, train=False)
+        init = functools.partial(_build_backbone(model, None).init_with_output, train=False)
         maps, _ = jax.eval_shape(init, jax.random.key(0), images)
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise ConfigError(
-            f"config.model.backbone={dict(model.backbone)} cannot be built; mend a value: "
+            f"config.model.backbone={dict(model.backbone)} cannot be built; correct a value: "
             f"{type(error).__name__}: {error}".splitlines()[0]
         ) from error
     sizes = tuple((x.shape[1], x.shape[2]) for x in maps)
@@ -121,17 +103,15 @@ def feature_sizes(model: ConfigDict, image_size: tuple[int, int]) -> tuple[tuple
     return sizes
 
 
-def _backbone(model: ConfigDict, axis_name: str | None) -> nn.Module:
+def _build_backbone(model: ConfigDict, axis_name: str | None) -> nn.Module:
     """The backbone that `config.model` names, with its fields checked."""
     try:
         backbone = importlib.import_module(f"{models.__name__}.{model.name}").Backbone
     except (ModuleNotFoundError, AttributeError) as error:
         raise ConfigError(
             f"model.name is {model.name!r}: no file of ssd_jax/models with a Backbone; there are "
-            "vgg, mobilenet, mobilenet_v3, resnet and small"
+            "vgg, mobilenet_v1, mobilenet_v3, resnet and small"
         ) from error
-    if model.dtype not in DTYPES:
-        raise ConfigError(f"model.dtype is {model.dtype!r}: choose one of {', '.join(DTYPES)}")
     given_by_build = {"dtype", "axis_name", "parent", "name"}
     fields = {field.name for field in dataclasses.fields(backbone)} - given_by_build
     if unknown := sorted(set(model.backbone) - fields):
@@ -144,4 +124,4 @@ def _backbone(model: ConfigDict, axis_name: str | None) -> nn.Module:
         # Newer versions of Flax build a convolution without channels.
         if any(type(each) in (int, float) and not each > 0 for each in numbers):
             raise ConfigError(f"config.model.backbone.{name}={value!r} must be above 0")
-    return backbone(**model.backbone, dtype=DTYPES[model.dtype], axis_name=axis_name)
+    return backbone(**model.backbone, dtype=_DTYPES[model.dtype], axis_name=axis_name)

@@ -14,7 +14,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ssd_jax.errors import ConfigError
-from ssd_jax.models.conv import Conv
+from ssd_jax.models.layers import Conv
+from ssd_jax.models.platforms.pooling import max_pool_2x2
 
 # Convolutions and channels of VGG16's stages conv1 ... conv5.
 STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -81,7 +82,7 @@ class Backbone(nn.Module):
             if stage == 4:
                 maps = [L2Norm(name="conv4_3_norm")(x)]
             if stage < 5:
-                x = _halved(x)
+                x = max_pool_2x2(x)
         extras = EXTRAS[self.input_size]
         if self.atrous:
             x = nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME")  # pool5
@@ -89,7 +90,7 @@ class Backbone(nn.Module):
             x = nn.relu(conv(1024, (1, 1), name="fc7")(x))
         else:
             maps.append(x)
-            x = nn.relu(conv(4096, (7, 7), padding=3, name="fc6")(_halved(x)))
+            x = nn.relu(conv(4096, (7, 7), padding=3, name="fc6")(max_pool_2x2(x)))
             x = nn.relu(conv(4096, (1, 1), name="fc7")(x))
             extras = extras[:-1]
         maps.append(x)
@@ -101,24 +102,3 @@ class Backbone(nn.Module):
             x = nn.relu(grow(x))
             maps.append(x)
         return tuple(maps[: self.levels])
-
-
-def _halved(x: Float[Array, "B H W N"]) -> Float[Array, "B h w N"]:
-    """Maxima of 2 x 2, odd sides rounded up (Caffe's ceil mode: 75 -> 38).
-
-    On a CPU as maxima of four slices, whose gradient is many times faster than that of a pooling.
-    """
-    pool = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2), padding="SAME")
-
-    def by_slices(x):
-        odd = ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))
-        x = jnp.pad(x, odd, constant_values=-jnp.inf)
-        rows = _larger(x[:, ::2], x[:, 1::2])
-        return _larger(rows[:, :, ::2], rows[:, :, 1::2])
-
-    return lax.platform_dependent(x, cpu=by_slices, default=pool)
-
-
-def _larger(a: Float[Array, "B H W N"], b: Float[Array, "B H W N"]) -> Float[Array, "B H W N"]:
-    """Maximum whose gradient goes to one of two equals, as a pooling's does."""
-    return jnp.where(a >= b, a, b)

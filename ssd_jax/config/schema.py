@@ -1,0 +1,483 @@
+"""The rule of every field of a config, and the rules that several fields must meet together.
+
+A new field needs one line in `FIELDS`, a default in `configs/ssd300_vgg16_voc.py` and, for saved
+runs, a line in `versions.py`. Choices are written out because this file starts no JAX.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+_FLOAT32_MAX, _INT32_MAX = 3.4e38, 2**31 - 1
+
+
+class Rule(NamedTuple):
+    """What a value must be: a description that follows "must be", and a test of any value."""
+
+    description: str
+    is_valid: Callable[[Any], bool]
+
+
+class Field(NamedTuple):
+    """A field of a config: its rule, and its meaning in a few words."""
+
+    rule: Rule
+    meaning: str
+
+
+def _is_number(x: Any) -> bool:
+    """An int or float that float32 can hold: neither a bool, nor NaN, nor infinite."""
+    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= _FLOAT32_MAX
+
+
+def number(description: str, is_valid: Callable[[Any], bool]) -> Rule:
+    """A number that meets a condition."""
+    return Rule(f"a number {description}", lambda x: _is_number(x) and is_valid(x))
+
+
+def integer(minimum: int) -> Rule:
+    """An int of at least `minimum` that int32 can hold."""
+    rule = number("", lambda x: isinstance(x, int) and minimum <= x <= _INT32_MAX)
+    return rule._replace(description=f"an integer, {minimum} or above")
+
+
+def choice(*names: str) -> Rule:
+    """One of the names."""
+    return Rule(f"one of {', '.join(names)}", lambda x: isinstance(x, str) and x in names)
+
+
+def tuple_of(rule: Rule, minimum: int = 0, maximum: int = _INT32_MAX) -> Rule:
+    """A tuple of `minimum` to `maximum` values that each meet the rule."""
+    count = f"{minimum}" if minimum == maximum else f"{minimum} or more"
+
+    def is_valid(x: Any) -> bool:
+        return isinstance(x, tuple) and minimum <= len(x) <= maximum and all(map(rule.is_valid, x))
+
+    return Rule(f"a tuple of {count}, each {rule.description}", is_valid)
+
+
+def distinct(rule: Rule) -> Rule:
+    """A tuple that meets the rule and has no value twice."""
+    return Rule(
+        f"{rule.description}, none twice", lambda x: rule.is_valid(x) and len({*x}) == len(x)
+    )
+
+
+def ascending(rule: Rule) -> Rule:
+    """A tuple that meets the rule, each value larger than the one before."""
+    return Rule(
+        f"{rule.description}, ascending", lambda x: rule.is_valid(x) and sorted({*x}) == [*x]
+    )
+
+
+def interval(low: float, high: float) -> Rule:
+    """(minimum, maximum) within [low, high]."""
+    pair = tuple_of(Rule("", _is_number), 2, 2)
+    return Rule(
+        f"(minimum, maximum) with {low:g} <= minimum <= maximum <= {high:g}",
+        lambda x: pair.is_valid(x) and low <= x[0] <= x[1] <= high,
+    )
+
+
+POSITIVE = number("above 0", lambda x: x > 0)
+NONNEGATIVE = number("of at least 0", lambda x: x >= 0)
+FRACTION = number("from 0 to 1", lambda x: 0 <= x <= 1)
+POSITIVE_FRACTION = number("above 0 and at most 1", lambda x: 0 < x <= 1)
+DECAY = number("from 0 to below 1", lambda x: 0 <= x < 1)
+PIXEL = number("from 0 to 255", lambda x: 0 <= x <= 255)
+BOOL = Rule("True or False", lambda x: isinstance(x, bool))
+STR = Rule("text, empty for none", lambda x: isinstance(x, str))
+NONEMPTY_STR = Rule("text that is not empty", lambda x: isinstance(x, str) and bool(x.strip()))
+SCALAR_OR_TUPLE = Rule(
+    "a finite number, a text, or a tuple of them",
+    lambda x: isinstance(x, str | bool) or _is_number(x) or tuple_of(SCALAR_OR_TUPLE).is_valid(x),
+)
+
+WEIGHT_FORMATS = ("torchvision", "tflite", "caffe", "npz")
+
+# Each field by its full name; `NAME.*` is a block whose fields each model defines.
+FIELDS = {
+    "seed": Field(
+        integer(0),
+        "of weights, order of the data, augmentation and random negatives",
+    ),
+    "batch_size": Field(
+        integer(1),
+        "images of all devices together in one step",
+    ),
+    "image_size": Field(
+        tuple_of(integer(1), 2, 2),
+        "height and width of the network's input in pixels",
+    ),
+    "data.train": Field(
+        tuple_of(NONEMPTY_STR, 1),
+        "training sets, concatenated: `voc:FOLDER:SPLIT` and others, see data.md",
+    ),
+    "data.test": Field(
+        tuple_of(NONEMPTY_STR, 1),
+        "sets to evaluate on, concatenated",
+    ),
+    "data.classes": Field(
+        distinct(tuple_of(NONEMPTY_STR)),
+        "class names without the background; () takes those of the training set",
+    ),
+    "augment.geometric": Field(
+        distinct(tuple_of(choice("zoom_out", "iou_crop", "flip"))),
+        "operations in this order, followed by one resampling",
+    ),
+    "augment.zoom_out.probability": Field(
+        FRACTION,
+        "of placing the image in a larger canvas",
+    ),
+    "augment.zoom_out.max_ratio": Field(
+        number("of at least 1", lambda x: x >= 1),
+        "largest side of the canvas, in sides of the image",
+    ),
+    "augment.iou_crop.min_ious": Field(
+        tuple_of(FRACTION),
+        "minimum IoUs; a sampler of patches for each",
+    ),
+    "augment.iou_crop.scale": Field(
+        interval(0.01, 1.0),
+        "sides of a patch, in sides of the image",
+    ),
+    "augment.iou_crop.aspect_ratio": Field(
+        interval(0.01, 100.0),
+        "width to height of a patch, in fractions of the image",
+    ),
+    "augment.iou_crop.trials": Field(
+        integer(1),
+        "patches that each sampler proposes",
+    ),
+    "augment.iou_crop.selection": Field(
+        choice("success", "mode"),
+        "success: one of the patches of all samplers (Caffe); mode: one sampler first (others)",
+    ),
+    "augment.iou_crop.shape": Field(
+        choice("aspect", "sides"),
+        "aspect: a patch has a scale and an aspect ratio; sides: width and height are independent",
+    ),
+    "augment.iou_crop.accept": Field(
+        choice("any", "all"),
+        "any: the IoU of one box is enough; all: that of every box",
+    ),
+    "augment.flip.horizontal": Field(
+        FRACTION,
+        "probability",
+    ),
+    "augment.flip.vertical": Field(
+        FRACTION,
+        "probability",
+    ),
+    "augment.photometric.operations": Field(
+        distinct(tuple_of(choice("brightness", "contrast", "saturation", "hue", "channel_order"))),
+        "color operations on the device",
+    ),
+    "augment.photometric.probability": Field(
+        FRACTION,
+        "of each operation",
+    ),
+    "augment.photometric.brightness": Field(
+        PIXEL,
+        "largest shift, of 255",
+    ),
+    "augment.photometric.contrast": Field(
+        interval(0.0, 100.0),
+        "factor",
+    ),
+    "augment.photometric.saturation": Field(
+        interval(0.0, 100.0),
+        "factor",
+    ),
+    "augment.photometric.hue": Field(
+        number("from 0 to 0.5", lambda x: 0 <= x <= 0.5),
+        "largest shift, of a full circle",
+    ),
+    "augment.photometric.channel_order": Field(
+        FRACTION,
+        "probability of another order of the channels",
+    ),
+    "model.name": Field(
+        NONEMPTY_STR,
+        "file of ssd_jax/models: vgg, mobilenet_v1, mobilenet_v3, resnet or small",
+    ),
+    "model.backbone.*": Field(
+        SCALAR_OR_TUPLE,
+        "fields of that `Backbone`, see its docstring",
+    ),
+    "model.head": Field(
+        choice("conv", "lite"),
+        "conv: one convolution; lite: depthwise and 1 x 1 (SSDLite)",
+    ),
+    "model.head_kernel": Field(
+        integer(1),
+        "size of the heads' convolutions",
+    ),
+    "model.mean": Field(
+        tuple_of(PIXEL, 3, 3),
+        "RGB, 0 … 255; also the color outside the image",
+    ),
+    "model.std": Field(
+        tuple_of(POSITIVE, 3, 3),
+        "RGB, 0 … 255",
+    ),
+    "model.dtype": Field(
+        choice("float32", "bfloat16"),
+        "of activations; parameters and losses are always float32",
+    ),
+    "init.source": Field(
+        STR,
+        "run folder or weight file to start from; empty: random weights",
+    ),
+    "init.format": Field(
+        choice("", *WEIGHT_FORMATS)._replace(
+            description=f"one of {', '.join(WEIGHT_FORMATS)}, or empty"
+        ),
+        "of a weight file; empty for a run folder",
+    ),
+    "init.what": Field(
+        choice("detector", "backbone"),
+        "detector; or backbone, which leaves the heads random",
+    ),
+    "priors.sizes": Field(
+        ascending(tuple_of(POSITIVE)),
+        "pixels, one for each feature map and one more; () takes the formula",
+    ),
+    "priors.formula.s_min": Field(
+        POSITIVE_FRACTION,
+        "smallest scale of equation 4, of the shorter side",
+    ),
+    "priors.formula.s_max": Field(
+        POSITIVE_FRACTION,
+        "largest scale",
+    ),
+    "priors.formula.first": Field(
+        FRACTION,
+        "scale of an additional finest level below s_min; 0 for none",
+    ),
+    "priors.aspect_ratios": Field(
+        tuple_of(tuple_of(POSITIVE), 1),
+        "of each level; each ratio r gives a prior r and a prior 1/r",
+    ),
+    "priors.extra_square": Field(
+        choice("second", "last", "none"),
+        "position of the √(s·s′) square among the priors of a location",
+    ),
+    "priors.first_level": Field(
+        tuple_of(tuple_of(POSITIVE, 2, 2)),
+        "explicit (width, height) of the finest level's priors, in pixels; () for none",
+    ),
+    "priors.strides": Field(
+        tuple_of(POSITIVE),
+        "pixels between locations of each level; () for even grids",
+    ),
+    "priors.floor_sizes": Field(
+        BOOL,
+        "round sizes down to integers, as Caffe does",
+    ),
+    "priors.clip": Field(
+        choice("none", "corners", "size", "center_size"),
+        "what is clipped to [0, 1]",
+    ),
+    "matching.matcher": Field(
+        choice("best_prior", "bipartite"),
+        "bipartite: greedy over the whole image (Caffe); best_prior: each box its best prior",
+    ),
+    "matching.conflict_resolution": Field(
+        choice("best", "first", "last"),
+        "which box gets a prior that is the best one of several; best_prior only",
+    ),
+    "matching.threshold": Field(
+        POSITIVE_FRACTION,
+        "IoU from which a prior is positive",
+    ),
+    "matching.strict": Field(
+        BOOL,
+        "an IoU must be above the threshold, not only reach it",
+    ),
+    "matching.negative_threshold": Field(
+        POSITIVE_FRACTION,
+        "a prior between this IoU and the threshold is not used; 1 leaves none out",
+    ),
+    "matching.difficult": Field(
+        choice("train", "ignore", "drop"),
+        "train on difficult boxes, ignore or drop them; crowds are always ignored",
+    ),
+    "matching.variances": Field(
+        tuple_of(POSITIVE, 4, 4),
+        "of the box encoding: x, y, width, height",
+    ),
+    "loss.classification": Field(
+        choice("softmax", "sigmoid", "sigmoid_classes"),
+        "sigmoid: binary cross-entropy of all columns; sigmoid_classes: without the background",
+    ),
+    "loss.negatives": Field(
+        choice("hard", "random"),
+        "hard: those of the highest loss; random",
+    ),
+    "loss.negative_ratio": Field(
+        POSITIVE,
+        "negatives for each positive of an image",
+    ),
+    "loss.normalizer": Field(
+        choice("batch", "image"),
+        "batch: positives of the whole batch; image: of each image",
+    ),
+    "loss.localization_weight": Field(
+        NONNEGATIVE,
+        "the paper's alpha",
+    ),
+    "optim.name": Field(
+        choice("sgd", "rmsprop"),
+        "update rule",
+    ),
+    "optim.learning_rate": Field(
+        POSITIVE,
+        "after warm-up",
+    ),
+    "optim.momentum": Field(
+        DECAY,
+        "0 for none",
+    ),
+    "optim.rmsprop.decay": Field(
+        DECAY,
+        "of the mean squares",
+    ),
+    "optim.rmsprop.epsilon": Field(
+        POSITIVE,
+        "under the root",
+    ),
+    "optim.weight_decay": Field(
+        NONNEGATIVE,
+        "L2, added before momentum",
+    ),
+    "optim.weight_decay_params": Field(
+        tuple_of(NONEMPTY_STR),
+        "shell patterns of the parameters that decay",
+    ),
+    "optim.frozen": Field(
+        tuple_of(NONEMPTY_STR),
+        "shell patterns of parameters that do not train; their norms keep their statistics",
+    ),
+    "optim.bias_lr_multiplier": Field(
+        NONNEGATIVE,
+        "of the learning rate, for biases; 2 in Caffe",
+    ),
+    "optim.clip_norm": Field(
+        NONNEGATIVE,
+        "maximum norm of the gradient over all parameters; 0 does not clip",
+    ),
+    "optim.schedule": Field(
+        choice("step", "cosine"),
+        "step: decays at fractions; cosine: to zero",
+    ),
+    "optim.lr_decay_fractions": Field(
+        ascending(tuple_of(POSITIVE_FRACTION)),
+        "of `steps`, at which the rate decays",
+    ),
+    "optim.lr_decay_rate": Field(
+        POSITIVE_FRACTION,
+        "factor of each decay",
+    ),
+    "optim.warmup_steps": Field(
+        integer(0),
+        "linear from 0",
+    ),
+    "optim.ema_decay": Field(
+        DECAY,
+        "of averaged parameters, which are then evaluated and predicted with; 0 keeps none",
+    ),
+    "steps": Field(
+        integer(1),
+        "of training",
+    ),
+    "log_every": Field(
+        integer(1),
+        "steps between lines of metrics.jsonl",
+    ),
+    "eval_every": Field(
+        integer(0),
+        "steps between evaluations; 0: only at the end",
+    ),
+    "save_every": Field(
+        integer(0),
+        "steps between checkpoints; 0: only at evaluations and the end",
+    ),
+    "postprocess.score_threshold": Field(
+        FRACTION,
+        "a score must be above it",
+    ),
+    "postprocess.iou_threshold": Field(
+        FRACTION,
+        "of non-maximum suppression",
+    ),
+    "postprocess.top_k_per_class": Field(
+        integer(1),
+        "boxes of each class that enter suppression",
+    ),
+    "postprocess.top_k": Field(
+        integer(1),
+        "detections of an image",
+    ),
+    "postprocess.clip": Field(
+        choice("first", "last", "none"),
+        "boxes are clipped to the image before suppression, after it, or not",
+    ),
+    "parallel": Field(
+        choice("pmap", "jit"),
+        "pmap, or jit with a sharded batch",
+    ),
+    "deterministic": Field(
+        BOOL,
+        "the same bits every time on a GPU too; slower",
+    ),
+}
+
+# (fields, whether their values fit together, what a message says after the first field's value).
+CROSS_FIELD_RULES = (
+    (
+        ("optim.warmup_steps", "steps", "optim.schedule", "optim.lr_decay_fractions"),
+        lambda warmup, steps, schedule, fractions: (
+            warmup < steps * min(fractions if schedule == "step" else (), default=1)
+        ),
+        "does not end before the first decay, or before the end: shorten it or train longer",
+    ),
+    (
+        ("steps", "batch_size"),
+        lambda steps, batch_size: steps * batch_size <= _INT32_MAX,
+        "at this batch size makes more samples than 32 bits can number: use fewer",
+    ),
+    (
+        ("matching.negative_threshold", "matching.threshold"),
+        lambda negative, threshold: negative <= threshold or negative == 1,
+        "is above the threshold, so that it leaves no prior out: lower it, or write 1.0 for none",
+    ),
+    (
+        ("augment.iou_crop.aspect_ratio", "augment.iou_crop.scale"),
+        lambda ratio, scale: ratio[0] * scale[1] ** 2 <= 1 and ratio[1] >= scale[1] ** 2,
+        "has no patch of the largest scale inside the image: include 1, or lower the scale",
+    ),
+    (
+        ("priors.formula.s_min", "priors.formula.first", "priors.formula.s_max"),
+        lambda s_min, first, s_max: first < s_min <= s_max,
+        "must be above first, the scale of a finer level, and not above s_max",
+    ),
+    (
+        ("priors.aspect_ratios", "priors.sizes", "priors.strides", "priors.extra_square"),
+        lambda levels, sizes, strides, extra: (
+            len(sizes) in (0, len(levels) + 1, len(levels) + (extra != "none"))
+            and len(strides) in (0, len(levels))
+        ),
+        "has one entry for each level: write one more of sizes and as many strides, or () for "
+        "either",
+    ),
+    (
+        ("priors.sizes", "priors.floor_sizes"),
+        lambda sizes, floor: not floor or not sizes or sizes[0] >= 1,
+        "rounded down leaves a prior without area: begin at 1, or set floor_sizes to False",
+    ),
+    (
+        ("postprocess.top_k", "postprocess.top_k_per_class", "data.classes"),
+        lambda top_k, per_class, classes: not classes or top_k <= per_class * len(classes),
+        "is more than all classes can give: lower it or raise top_k_per_class",
+    ),
+)

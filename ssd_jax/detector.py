@@ -1,0 +1,196 @@
+"""Detector: config and classes -> network and priors; images -> detections.
+
+It holds all that a step needs and does not change. What only model, data and devices together can
+tell of a config is checked here too, before anything is compiled.
+"""
+
+import difflib
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, UInt8
+from ml_collections import ConfigDict
+
+from ssd_jax.data import color
+from ssd_jax.errors import ConfigError
+from ssd_jax.models import ssd
+from ssd_jax.multibox import matching, postprocess
+from ssd_jax.multibox.priors import Priors, make_priors
+from ssd_jax.parameter_names import matches_any, parameter_names
+from ssd_jax.runtime import devices
+from ssd_jax.types import Batch, Detections, Targets
+
+Variables = dict  # {"params": …, "batch_stats": …}, what the network is applied with
+
+
+class Detector(NamedTuple):
+    """An experiment's network and priors; `axis_name` is pmap's, None outside it."""
+
+    config: ConfigDict
+    model: nn.Module
+    priors: Priors
+    axis_name: str | None
+
+
+def build_detector(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> Detector:
+    """The detector of an experiment for `num_classes` classes, background included.
+
+    Raises ConfigError where model, images and tables of priors do not fit each other.
+    """
+    map_sizes = ssd.feature_map_sizes(config.model, config.image_size)
+    priors = make_priors(config.priors, config.image_size, map_sizes)
+    network = ssd.build_network(config.model, num_classes, priors.priors_per_location, axis_name)
+    return Detector(config, network, priors, axis_name)
+
+
+def build_checked_detector(
+    config: ConfigDict,
+    train_classes: tuple[str, ...],
+    test_classes: tuple[str, ...],
+    axis_name: str | None = None,
+) -> Detector:
+    """`build_detector` for the classes of the data, which do not name the background.
+
+    Raises ConfigError with a line for each problem: batch size and devices, classes of the two
+    sets, model and images, tables of priors and feature maps, patterns of parameter names.
+    """
+    problems = class_list_errors(config, train_classes, test_classes)
+    try:
+        devices.check_batch_size(config.batch_size)
+    except ConfigError as error:
+        problems.append(str(error))
+    try:
+        detector = build_detector(config, len(train_classes) + 1, axis_name)
+        problems += _pattern_errors(config.optim, detector_parameter_names(detector))
+    except ConfigError as error:
+        problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return detector
+
+
+def init_variables(detector: Detector) -> Variables:
+    """Random weights from `config.seed`."""
+    images = jnp.zeros((1, *detector.config.image_size, 3), jnp.float32)
+    init = jax.jit(partial(detector.model.init, train=False))
+    # Some shapes of kernels take XLA:CPU ten seconds to compile with the default generator.
+    key = jax.random.key(detector.config.seed, impl="rbg")
+    return {"batch_stats": {}} | init(key, images)
+
+
+def abstract_variables(detector: Detector) -> Variables:
+    """Shapes and dtypes of the variables, without computing them."""
+    return jax.eval_shape(partial(init_variables, detector))
+
+
+def detector_parameter_names(detector: Detector) -> list[str]:
+    """The name of each parameter, as `backbone/conv1_1/kernel`, without computing any."""
+    return jax.tree.leaves(parameter_names(abstract_variables(detector)["params"]))
+
+
+def predict(
+    detector: Detector, variables: Variables, images: UInt8[Array, "B H W 3"]
+) -> Detections:
+    """Detections [B, K, …] of images that already have the network's input size."""
+    logits, offsets = apply_network(detector, variables, images)
+    config = detector.config
+    detect = partial(
+        postprocess.detect, priors=jnp.asarray(detector.priors.boxes),
+        variances=config.matching.variances, classification=config.loss.classification,
+        **config.postprocess,
+    )  # fmt: skip
+    return jax.vmap(detect)(logits, offsets)
+
+
+def apply_network(
+    detector: Detector, variables: Variables, images: UInt8[Array, "B H W 3"]
+) -> tuple[Float[Array, "B A C"], Float[Array, "B A 4"]]:
+    """Logits and offsets of images 0 … 255 that have the network's input size."""
+    images = normalize_images(detector, images.astype(jnp.float32))
+    return detector.model.apply(variables, images, train=False)
+
+
+@jax.named_scope("match")
+def match_targets(
+    detector: Detector, boxes: Float[Array, "M 4"], labels: Int[Array, " M"]
+) -> Targets:
+    """Targets of one image's padded ground truth, by the rules of the experiment."""
+    options = detector.config.matching
+    return matching.match(
+        boxes, labels, jnp.asarray(detector.priors.boxes),
+        threshold=options.threshold, matcher=options.matcher, variances=options.variances,
+        negative_threshold=options.negative_threshold,
+        conflict_resolution=options.conflict_resolution, strict=options.strict,
+    )  # fmt: skip
+
+
+def jitter_colors(detector: Detector, batch: Batch) -> Float[Array, "B H W 3"]:
+    """Images 0 … 255 of a training batch after color jitter, keyed by their sample numbers."""
+    config = detector.config
+    images = jnp.asarray(batch["image"], jnp.float32)
+    if not config.augment.photometric.operations:
+        return images
+    keys = sample_keys(detector, jnp.asarray(batch["sample"]))
+    return color.jitter(keys, images, config.augment.photometric)
+
+
+def sample_keys(detector: Detector, samples: Int[Array, " B"]) -> Array:
+    """A random key for each global sample number: the same on any device."""
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(detector.config.seed)))(samples)
+
+
+def normalize_images(
+    detector: Detector, images: Float[Array, "B H W 3"]
+) -> Float[Array, "B H W 3"]:
+    """(images - mean) / std of the experiment, in the dtype of the network."""
+    config = detector.config.model
+    return color.normalize(images, config.mean, config.std, jnp.dtype(config.dtype))
+
+
+def class_list_errors(
+    config: ConfigDict, train_classes: tuple[str, ...], test_classes: tuple[str, ...]
+) -> list[str]:
+    """Why a detector of the training set's classes cannot be scored on the test set's."""
+    named, train, test = (
+        tuple(names) for names in (config.data.classes, train_classes, test_classes)
+    )
+    problems = []
+    if not train:
+        problems.append(f"config.data.train={config.data.train} has no class: name another set")
+    if named and named != train:
+        problems.append(
+            f"config.data.classes={named} are not those of config.data.train: {train}; "
+            "write () to take these"
+        )
+    if missing := [name for name in test if name not in train]:
+        problems.append(
+            f"config.data.test={config.data.test} has {', '.join(missing)}, which "
+            "config.data.train lacks: test on the same classes"
+        )
+    elif test != train[: len(test)]:
+        problems.append(
+            f"config.data.test={config.data.test} orders the classes as {', '.join(test)}, the "
+            f"training set as {', '.join(train)}: give both one order in config.data.classes"
+        )
+    return problems
+
+
+def _pattern_errors(config: ConfigDict, names: list[str]) -> list[str]:
+    """Patterns that match no parameter, and a network that is frozen as a whole."""
+    problems = []
+    for field in ("weight_decay_params", "frozen"):
+        for pattern in config[field]:
+            if not any(matches_any(name, (pattern,)) for name in names):
+                (nearest,) = difflib.get_close_matches(pattern, names, n=1, cutoff=0)
+                problems.append(
+                    f"config.optim.{field} has {pattern!r}, which matches no parameter: a name is "
+                    f"{nearest}, and * stands for any part"
+                )
+    if all(matches_any(name, config.frozen) for name in names):
+        problems.append(
+            f"config.optim.frozen={config.frozen} leaves no parameter to train: remove some"
+        )
+    return problems

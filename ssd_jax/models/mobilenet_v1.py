@@ -1,0 +1,71 @@
+"""MobileNetV1 with the extra layers of TensorFlow's `ssd_mobilenet_v1`.
+
+Layers carry TensorFlow's names with the batch norm beside its convolution: `Conv2d_0` and
+`Conv2d_0_BatchNorm`, `Conv2d_1_depthwise`, `Conv2d_1_pointwise`, and for the extra layers
+`Conv2d_13_pointwise_1_Conv2d_2_1x1_256`, `Conv2d_13_pointwise_2_Conv2d_2_3x3_s2_512`.
+Sources: tensorflow/models, `research/slim/nets/mobilenet_v1.py`,
+`research/object_detection/models/feature_map_generators.py`.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from ssd_jax.models.layers import ConvNormActivation
+
+# Channels and stride of the separable layers Conv2d_1 ... Conv2d_13.
+SEPARABLE = (
+    (64, 1),
+    *((128, 2), (128, 1)),
+    *((256, 2), (256, 1)),
+    *((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
+    *((1024, 2), (1024, 1)),
+)
+EXTRAS = (512, 256, 256, 128)
+MIN_DEPTH = 16  # `min_depth` of the published ssd_mobilenet_v1 configurations
+
+
+class Backbone(nn.Module):
+    """MobileNetV1-SSD: images [B, H, W, 3] -> 6 maps, fine to coarse.
+
+    Conv2d_11_pointwise (512 channels), Conv2d_13_pointwise (1024), and extra layers of 512, 256,
+    256, 128: 19, 10, 5, 3, 2, 1 at 300 x 300. `width` multiplies every number of channels, down
+    to 16. Convolutions have no bias, padding is TensorFlow's SAME, activations are ReLU6. With
+    TensorFlow's `norm_momentum` the statistics of norms are ready after some ten thousand steps.
+    """
+
+    width: float = 1.0
+    norm_momentum: float = 0.9997
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B H W 3"], train: bool
+    ) -> tuple[Float[Array, "B _ _ _"], ...]:
+        layer = ConvNormActivation(
+            train, self.dtype, self.axis_name, self.norm_momentum, norm_epsilon=1e-3,
+            norm_suffix="_BatchNorm", kernel_init=nn.initializers.truncated_normal(0.03),
+        )  # fmt: skip
+
+        def depth(channels):
+            return max(int(channels * self.width), MIN_DEPTH)
+
+        x = layer(images, depth(32), 3, 2, name="Conv2d_0", activation=nn.relu6)
+        maps = []
+        for i, (channels, stride) in enumerate(SEPARABLE, start=1):
+            name = f"Conv2d_{i}_depthwise"
+            x = layer.depthwise(x, 3, stride, name=name, activation=nn.relu6)
+            name = f"Conv2d_{i}_pointwise"
+            x = layer(x, depth(channels), 1, name=name, activation=nn.relu6)
+            if i in (11, 13):
+                maps.append(x)
+        for i, channels in enumerate(EXTRAS, start=2):
+            half, full = depth(channels // 2), depth(channels)
+            name = f"Conv2d_13_pointwise_1_Conv2d_{i}_1x1_{half}"
+            x = layer(x, half, 1, name=name, activation=nn.relu6)
+            name = f"Conv2d_13_pointwise_2_Conv2d_{i}_3x3_s2_{full}"
+            x = layer(x, full, 3, 2, name=name, activation=nn.relu6)
+            maps.append(x)
+        return tuple(maps)

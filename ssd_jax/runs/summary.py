@@ -1,0 +1,31 @@
+"""What training prints about a run before its first step."""
+
+from pathlib import Path
+
+import jax
+
+from ssd_jax.data.sources import Source
+from ssd_jax.detector import Detector
+from ssd_jax.runs.checkpoint import MAX_CHECKPOINTS
+from ssd_jax.runtime import devices
+from ssd_jax.train_step import TrainState
+
+
+def format_summary(
+    folder: Path, detector: Detector, state: TrainState, train_set: Source, test_set: Source
+) -> str:
+    """Folder and steps, devices, model, size of checkpoints, and both data sets."""
+    config, step = detector.config, int(state.step)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 1e6
+    start = "resumed at" if step else "from"
+    return (
+        f"run        {folder} ({start} step {step} of {config.steps})\n"
+        f"devices    {devices.describe_devices(config.batch_size)}, {config.parallel}\n"
+        f"model      {config.model.name}, {parameters / 1e6:.2f} M parameters, "
+        f"{len(detector.priors.boxes)} priors\n"
+        f"checkpoint {megabytes:.1f} MB, {MAX_CHECKPOINTS * megabytes:.1f} MB for the "
+        f"{MAX_CHECKPOINTS} that are kept\n"
+        f"train      {train_set.summary()}\n"
+        f"test       {test_set.summary()}"
+    )

@@ -1,0 +1,58 @@
+"""Settings of JAX before anything is compiled: the compilation cache and determinism."""
+
+import hashlib
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+import jax
+
+_MAX_CACHE_BYTES = 2**30
+_CPU_INFO = Path("/proc/cpuinfo")
+_DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
+
+
+def configure_jax(deterministic: bool = False) -> None:
+    """Keep compiled programs in the user's cache folder; `deterministic` GPU operations on request.
+
+    A cache folder that is already set (JAX_COMPILATION_CACHE_DIR) is used as it is. Nothing is
+    cached where no folder can be written, or with JAX_ENABLE_COMPILATION_CACHE=false.
+    """
+    if deterministic:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC_FLAG}".strip()
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = cache_dir()
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            prune(folder, _MAX_CACHE_BYTES)
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def cache_dir() -> Path:
+    """$XDG_CACHE_HOME/ssd_jax/xla-…, one for each kind of processor.
+
+    A program that was compiled for another processor, on a home folder that machines share, may
+    use instructions that this one lacks.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.exists() else []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    kind = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
+    return Path(home) / "ssd_jax" / f"xla-{kind}"
+
+
+def prune(folder: Path, max_bytes: int) -> None:
+    """Delete the files of `folder` that were not used for longest, until it is small enough."""
+    files = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process may prune at the same time
+            status = path.stat()
+            files.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    excess = sum(size for _, size, _ in files) - max_bytes
+    for _, size, path in sorted(files):
+        if excess <= 0:
+            return
+        path.unlink(missing_ok=True)
+        excess -= size

@@ -1,0 +1,181 @@
+"""Devices: one training step on one, several, or the devices of several processes.
+
+Two runners with the same methods: `Pmap` (one program for each device, collectives by axis name)
+and `Jit` (one program for all devices; the batch is sharded and XLA places the collectives). A
+step is written once, as a plain function with an optional axis name.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from ssd_jax.errors import ConfigError
+
+Tree = Any
+
+
+class Pmap:
+    """`jax.pmap` over the devices of every process; the state is stacked per device."""
+
+    axis_name = "batch"
+
+    def __init__(self, devices: list[jax.Device] | None = None):
+        self.devices = devices or jax.devices()
+
+    def compile(self, step: Callable) -> Callable:
+        """A step (state, batch) -> (state, metrics); the state's memory is reused."""
+        return jax.pmap(step, self.axis_name, devices=self.devices, donate_argnums=0)
+
+    def compile_predict(self, predict: Callable) -> Callable:
+        """A function (variables, images) -> tree of [B, …]."""
+        return jax.pmap(predict, self.axis_name, devices=self.devices)
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Host or single-device arrays -> a copy on each device."""
+        mesh = _mesh(self.devices, self.axis_name)
+        sharding = NamedSharding(mesh, PartitionSpec(self.axis_name))
+        count = len(mesh.local_devices)
+
+        def spread(leaf):
+            copies = np.broadcast_to(np.asarray(leaf), (count, *leaf.shape))
+            return jax.make_array_from_process_local_data(sharding, copies)
+
+        return jax.tree.map(spread, tree)
+
+    def unreplicate(self, tree: Tree) -> Tree:
+        """The first device's values, on that device, in memory that no later step reuses."""
+        # `leaf[0]` of the whole would gather from all devices.
+        return _first_rows(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
+
+    def shard(self, batch: dict) -> dict:
+        """This process's rows of a batch [b, …] -> [devices, b / devices, …]."""
+        count = len(self.devices) // jax.process_count()
+        return {name: rows.reshape(count, -1, *rows.shape[1:]) for name, rows in batch.items()}
+
+    def to_host(self, tree: Tree) -> Tree:
+        """This process's rows [b, …] of a result, as NumPy."""
+        return jax.tree.map(
+            lambda leaf: np.concatenate(_local_shards(leaf, drop_device_axis=True)), tree
+        )
+
+    def scalar(self, value: jax.Array) -> float:
+        """A number that is the same on every device."""
+        return float(value.addressable_shards[0].data[0])
+
+
+class Jit:
+    """`jax.jit` with the batch sharded over all devices and the state replicated."""
+
+    axis_name = None
+
+    def __init__(self, devices: list[jax.Device] | None = None):
+        self.devices = devices or jax.devices()
+        mesh = _mesh(self.devices, "batch")
+        self._replicated = NamedSharding(mesh, PartitionSpec())
+        self._sharded = NamedSharding(mesh, PartitionSpec("batch"))
+
+    def compile(self, step: Callable) -> Callable:
+        """A step (state, batch) -> (state, metrics); the state's memory is reused."""
+        return jax.jit(step, donate_argnums=0, out_shardings=(self._replicated, None))
+
+    def compile_predict(self, predict: Callable) -> Callable:
+        """A function (variables, images) -> tree of [B, …]."""
+        return jax.jit(predict, out_shardings=self._sharded)
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Host or single-device arrays -> a copy on each device."""
+
+        def spread(leaf):
+            # A fresh copy: a donated buffer must have no other owner.
+            return jax.make_array_from_process_local_data(
+                self._replicated, np.array(leaf), leaf.shape
+            )
+
+        return jax.tree.map(spread, tree)
+
+    def unreplicate(self, tree: Tree) -> Tree:
+        """The first device's values, on that device, in memory that no later step reuses."""
+        return _copies(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
+
+    def shard(self, batch: dict) -> dict:
+        """This process's rows of a batch [b, …], spread over the devices."""
+        spread = partial(jax.make_array_from_process_local_data, self._sharded)
+        return {name: spread(rows) for name, rows in batch.items()}
+
+    def to_host(self, tree: Tree) -> Tree:
+        """This process's rows [b, …] of a result, as NumPy."""
+        return jax.tree.map(lambda leaf: np.concatenate(_local_shards(leaf)), tree)
+
+    def scalar(self, value: jax.Array) -> float:
+        """A number that is the same on every device."""
+        return float(value.addressable_shards[0].data)
+
+
+Runner = Pmap | Jit
+
+
+# One program for the whole tree, so that the caller continues while the device copies.
+_first_rows = jax.jit(partial(jax.tree.map, lambda leaf: leaf[0]))
+_copies = jax.jit(partial(jax.tree.map, jnp.copy))
+
+
+def get_runner(name: str) -> Runner:
+    """The runner that `config.parallel` names, on all devices of all processes."""
+    return {"pmap": Pmap, "jit": Jit}[name]()
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise ConfigError for a batch that does not divide over the devices."""
+    count = jax.device_count()
+    if batch_size % count:
+        raise ConfigError(
+            f"config.batch_size={batch_size} does not divide over {count} devices; "
+            f"try {round_up_to_device_count(batch_size)}"
+        )
+
+
+def round_up_to_device_count(rows: int) -> int:
+    """`rows` rounded up to a multiple of the number of devices."""
+    count = jax.device_count()
+    return -(-rows // count) * count
+
+
+def global_sum(tree: Tree, axis_name: str | None) -> Tree:
+    """Sum over the devices of a pmapped program; without an axis the whole batch is here."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def local_sharding() -> jax.sharding.Sharding:
+    """Sharding of an unreplicated state: the first device of this process."""
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+
+def describe_devices(batch_size: int) -> str:
+    """The devices of all processes and the batch of each, as text."""
+    devices, count = jax.local_devices(), jax.process_count()
+    here = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    here += f" in each of {count} processes" if count > 1 else ""
+    return f"{here}, batch {batch_size}, {batch_size // jax.device_count()} a device"
+
+
+def peak_memory_gib() -> float | None:
+    """Peak memory of a device of this process in GiB; None where the backend does not count it."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peak = max(each.get("peak_bytes_in_use", 0) for each in stats)
+    return peak / 2**30 or None
+
+
+def _mesh(devices: list[jax.Device], axis_name: str) -> jax.sharding.Mesh:
+    return jax.make_mesh((len(devices),), (axis_name,), (AxisType.Auto,), devices=devices)
+
+
+def _local_shards(leaf: jax.Array, drop_device_axis: bool = False) -> list[np.ndarray]:
+    """Shards of this process in the order of rows; of pmap's [1, b, …] the [b, …]."""
+    shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    arrays = [np.asarray(shard.data) for shard in shards]
+    return [array[0] for array in arrays] if drop_device_axis else arrays

@@ -1,0 +1,103 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs import ssd300_vgg16_voc
+from ssd_jax.config import schema
+from ssd_jax.data import augment, color
+from ssd_jax.models import ssd
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_field_of_the_base_experiment_has_a_rule_and_no_other():
+    free = [name.removesuffix("*") for name in schema.FIELDS if name.endswith(".*")]
+    fields = set(leaves(ssd300_vgg16_voc.get_config().to_dict()))
+    known = {name for name in fields if not name.startswith(tuple(free))}
+    assert known == {name for name in schema.FIELDS if not name.endswith(".*")}
+
+
+def leaves(values, prefix=""):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_combinations_are_of_known_fields():
+    names = {name for fields, _, _ in schema.CROSS_FIELD_RULES for name in fields}
+    assert names <= schema.FIELDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("field", "known"),
+    [
+        ("augment.geometric", augment.OPERATIONS),
+        ("augment.photometric.operations", color.OPERATIONS),
+    ],
+)
+def test_operations_are_those_of_the_code(field, known):
+    rule = schema.FIELDS[field].rule
+    assert rule.is_valid(tuple(known))
+    assert f"one of {', '.join(known)}, none" in rule.description
+
+
+def test_types_of_activations_are_those_of_the_code():
+    rule = schema.FIELDS["model.dtype"].rule
+    assert all(map(rule.is_valid, ssd._DTYPES))
+    assert rule.description == f"one of {', '.join(ssd._DTYPES)}"
+
+
+@pytest.mark.parametrize("module", ["config.validation", "config.schema", "main"])
+def test_a_config_is_judged_before_jax_starts(module):
+    code = (
+        f"import sys, ssd_jax.{module}\n"
+        "from configs import quickstart\n"
+        "from ssd_jax.config.validation import validate\n"
+        "validate(quickstart.get_config())\n"
+        "sys.exit(any(name in sys.modules for name in ('jax', 'flax')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "right", "wrong"),
+    [
+        (schema.integer(2), [2, 2**31 - 1], [1, 2.0, True, 2**31, "2", None, float("nan")]),
+        (schema.number("", lambda x: x > 0), [1, 0.5], [0, True, float("inf"), float("nan"), "1"]),
+        (schema.choice("a", "b"), ["a"], ["c", ("a",), None, 1, ["a"]]),
+        (
+            schema.tuple_of(schema.NONEMPTY_STR, 1, 2),
+            [("a",), ("a", "b")],
+            [(), ("a",) * 3, ["a"], "a", (1,)],
+        ),
+        (
+            schema.distinct(schema.tuple_of(schema.NONEMPTY_STR)),
+            [(), ("a", "b")],
+            [("a", "a"), (1, 2)],
+        ),
+        (
+            schema.ascending(schema.tuple_of(schema.POSITIVE_FRACTION)),
+            [(), (0.1, 1)],
+            [(1, 0.1), (0.5, 0.5)],
+        ),
+        (
+            schema.interval(0.0, 2.0),
+            [(0, 2), (1, 1)],
+            [(1, 0), (0, 3), (0, float("nan")), (0,), "ab"],
+        ),
+        (
+            schema.SCALAR_OR_TUPLE,
+            ["a", True, 1.5, ((1, "a"), 2)],
+            [None, float("nan"), ((float("inf"),),)],
+        ),
+        (schema.NONEMPTY_STR, ["a b"], ["", " ", 1, None]),
+    ],
+)
+def test_a_rule_takes_any_value(rule, right, wrong):
+    assert all(map(rule.is_valid, right))
+    assert not any(map(rule.is_valid, [*wrong, {}, object(), [[]], float("nan"), 10**500, b"a"]))

@@ -1,0 +1,97 @@
+"""Every config builds, is locked, and gives a network whose outputs fit its priors."""
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ssd_jax.config.serialization import from_saved, to_dict
+from ssd_jax.config.validation import validate
+from ssd_jax.detector import build_detector, predict
+from ssd_jax.train_step import abstract_state, inference_variables, train_step
+
+FOLDER = Path(__file__).resolve().parents[2] / "configs"
+FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "presets")
+PRIORS = {
+    "finetune": 1917,
+    "quickstart": 2420,
+    "ssd300_mobilenet_v1_coco": 1917,
+    "ssd300_resnet34_coco": 8732,
+    "ssd300_resnet50_coco": 8732,
+    "ssd300_mobilenet_v1_tflite": 1917,
+    "ssd300_vgg16_coco": 8732,
+    "ssd300_vgg16_voc": 8732,
+    "ssd512_vgg16_voc": 24564,
+    "ssdlite320_mobilenet_v3_coco": 3234,
+    "voc_folder": 8732,
+}
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_config_is_without_a_count():
+    assert sorted(PRIORS) == [path.stem for path in FILES]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_builds_and_its_shapes_agree(path):
+    config = load(path).get_config()
+    assert config.is_locked
+    validate(config)
+    classes = len(config.data.classes or range(80)) + 1
+    detector = build_detector(config, classes)
+    priors = len(detector.priors.boxes)
+    assert priors == PRIORS[path.stem]
+    state = abstract_state(detector)
+    size = config.image_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8),
+        "boxes": jax.ShapeDtypeStruct((2, 8, 4), jnp.float32),
+        "labels": jax.ShapeDtypeStruct((2, 8), jnp.int32),
+        "sample": jax.ShapeDtypeStruct((2,), jnp.int32),
+    }
+    after, metrics = jax.eval_shape(partial(train_step, detector), state, batch)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert metrics["loss"].shape == () and metrics["per_image_loss"].shape == (2,)
+    images = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
+    found = jax.eval_shape(partial(predict, detector), inference_variables(state), images)
+    assert found.boxes.shape == (2, config.postprocess.top_k, 4)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_tells_its_story_and_survives_json(path):
+    module = load(path)
+    assert f"--config=configs/{path.name}" in module.__doc__
+    assert "Score:" in module.__doc__ and "Hardware and hours:" in module.__doc__
+    config = module.get_config()
+    assert from_saved(to_dict(config)).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("lists", "train", "test"),
+    [
+        ((), "trainval", "test"),
+        (("train", "val"), "train", "val"),
+        (("train", "val", "trainval"), "train", "val"),  # trainval would contain val
+        (("train", "test"), "train", "test"),
+        (("train", "val", "trainval", "test"), "trainval", "test"),
+    ],
+)
+def test_own_photographs_are_never_in_both_sets(tmp_path, lists, train, test):
+    folder = tmp_path / "ImageSets" / "Main"
+    folder.mkdir(parents=True)
+    for name in lists:
+        (folder / f"{name}.txt").write_text("a\n")
+    config = load(FILES[-1]).get_config(str(tmp_path))
+    assert config.data.train == (f"voc:{tmp_path}:{train}",)
+    assert config.data.test == (f"voc:{tmp_path}:{test}",)

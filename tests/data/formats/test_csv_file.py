@@ -1,0 +1,106 @@
+import cv2
+import numpy as np
+import pytest
+
+from ssd_jax.data.formats import csv_file, voc
+from ssd_jax.errors import DataError
+
+HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax"
+
+
+def write(folder, *rows, header=HEADER, classes=()):
+    """Images a.png and b.png of 50 x 40, and what is read of the list."""
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(folder / name), np.full((40, 50, 3), 90, np.uint8))
+    (folder / "list.csv").write_text("\n".join([header, *rows]) + "\n")
+    return csv_file.read(folder, folder / "list.csv", classes)
+
+
+def test_corners_are_those_of_pascal_voc(tmp_path):
+    source = write(
+        tmp_path,
+        "b.png,50,40,cat,1,1,50,40",
+        "a.png,50,40,dog,6,11,25,30",
+        "b.png,50,40,dog,1,1,2,2",
+    )
+    assert source.classes == ("cat", "dog") and len(source) == 2 and source.max_boxes == 2
+    assert [source.name(i) for i in range(2)] == ["b.png", "a.png"]
+    np.testing.assert_allclose(source[0]["boxes"], [[0, 0, 1, 1], [0, 0, 0.04, 0.05]], rtol=1e-6)
+    np.testing.assert_array_equal(source[0]["labels"], [1, 2])
+    np.testing.assert_allclose(source[1]["boxes"], [[0.1, 0.25, 0.5, 0.75]], rtol=1e-6)
+    assert not source[0]["flags"].any()
+
+
+def test_columns_in_any_order_without_sizes_and_an_image_without_boxes(tmp_path):
+    header = "\ufeffxmin,ymin,xmax,ymax,filename,class"
+    source = write(tmp_path, "1,1,9,9,a.png,cat", ",,,,b.png,", header=header)
+    assert len(source[0]["boxes"]) == 1 and source[1]["boxes"].shape == (0, 4)
+
+
+def test_what_is_corrected_is_counted(tmp_path):
+    rows = ("cat,5,5,5,9", "cat,40,30,60,50", "cat,40,30,60,50", "dog,40,30,60,50")
+    source = write(tmp_path, *(f"a.png,100,80,{row}" for row in rows))
+    assert len(source[0]["boxes"]) == 2
+    for text in ("1 boxes without area", "2 boxes clipped", "1 boxes that occur twice",
+                 "1 wrong sizes in annotations"):  # fmt: skip
+        assert text in source.summary()
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("a.png,50,40,cat,9,9,3,20", "line 3: reversed corners"),
+        ("a.png,50,40,cat,1,nan,3,20", "line 3: ymin is 'nan', not a number"),
+        ("a.png,50,40,cat,1,,3,20", "line 3: ymin is ''"),
+        ("a.png,50,40,,1,1,3,20", "line 3: a box without class"),
+        (",50,40,cat,1,1,3,20", "line 3: no filename"),
+        ("a.png,50,40,cat,1,1,3", "line 3: not as many cells"),
+        ("a.png,50,40,cat,1,1,3,4,5", "line 3: not as many cells"),
+        ("c.png,50,40,cat,1,1,3,4", "c.png: cannot read the image"),
+        ("a.png,40,50,cat,1,1,3,4", "a.png: rows with different sizes"),
+        ("b.png,40,50,cat,1,1,3,4", "b.png: 50x40 pixels, and its annotation is of 40x50"),
+        ('a.png,50,40,"cat,1,1,3,4', "list.csv: not a CSV file"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_line(tmp_path, row, words):
+    with pytest.raises(DataError, match=words):
+        write(tmp_path, "a.png,50,40,cat,1,1,9,9", row)
+
+
+def test_a_file_that_is_no_list_is_refused(tmp_path):
+    for header, rows, words in [
+        ("filename,class", ["a.png,cat"], "no xmin, ymin, xmax, ymax"),
+        (HEADER, [], "no rows"),
+        (HEADER, ["a.png,50,40,,,,,"], "no classes; name them"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            write(tmp_path, *rows, header=header)
+    with pytest.raises(DataError, match="unknown class 'cat'"):
+        write(tmp_path, "a.png,50,40,cat,1,1,9,9", classes=("dog",))
+    (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not a CSV file"):
+        csv_file.read(tmp_path, tmp_path / "list.csv")
+    with pytest.raises(DataError, match="cannot read the list"):
+        csv_file.read(tmp_path, tmp_path / "none.csv")
+
+
+def test_raccoons_have_the_boxes_of_their_xml_files(real_data, tmp_path):
+    folder = real_data / "raccoon"
+    (tmp_path / "JPEGImages").symlink_to(folder / "images")
+    (tmp_path / "Annotations").symlink_to(folder / "annotations")
+    expected = voc.read(tmp_path, "")
+    by_name = {expected.name(i): i for i in range(len(expected))}
+    parts = [
+        csv_file.read(folder / "images", folder / "data" / f"{part}_labels.csv")
+        for part in ("train", "test")
+    ]
+    assert [len(part) for part in parts] == [160, 40]
+    assert not {parts[0].name(i) for i in range(160)} & {parts[1].name(i) for i in range(40)}
+    for part in parts:
+        for i in range(len(part)):
+            example, other = part[i], expected[by_name[part.name(i)]]
+            np.testing.assert_array_equal(example["image"], other["image"])
+            order, other_order = (np.lexsort(each["boxes"].T) for each in (example, other))
+            np.testing.assert_allclose(
+                example["boxes"][order], other["boxes"][other_order], atol=1e-7
+            )

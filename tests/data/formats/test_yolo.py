@@ -1,0 +1,166 @@
+import cv2
+import micro
+import numpy as np
+import pytest
+
+from ssd_jax.data import sources
+from ssd_jax.data.formats import yolo
+from ssd_jax.errors import ConfigError, DataError
+
+NAMES = "names: [cat, dog]\n"
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((40, 50, 3), 90, np.uint8))
+
+
+def write(folder, files, text="train: images/train\nval: images/val\n" + NAMES):
+    """Images of 50 x 40 and their label files: `files` is path below images/ -> lines, or None."""
+    for name, lines in files.items():
+        picture(folder / "images" / name)
+        if lines is not None:
+            labels = (folder / "labels" / name).with_suffix(".txt")
+            labels.parent.mkdir(parents=True, exist_ok=True)
+            labels.write_text(lines)
+    (folder / "data.yaml").write_text(text)
+    return folder / "data.yaml"
+
+
+def names(source):
+    return [source.name(i) for i in range(len(source))]
+
+
+def test_centers_and_sizes_become_corners(tmp_path):
+    path = write(
+        tmp_path,
+        {"train/b.png": "1 0.5 0.5 1 1\n\n0 0.3 0.5 0.4 0.5\n", "train/a.png": "", "val/c.png": ""},
+    )
+    source = yolo.read(path, "train")
+    assert source.classes == ("cat", "dog") and names(source) == ["a.png", "b.png"]
+    assert source[0]["boxes"].shape == (0, 4)
+    expected = [[0, 0, 1, 1], [0.1, 0.25, 0.5, 0.75]]
+    np.testing.assert_allclose(source[1]["boxes"], expected, atol=1e-7)
+    np.testing.assert_array_equal(source[1]["labels"], [2, 1])
+    assert source[1]["size"] == (40, 50) and not source[1]["flags"].any()
+    assert len(yolo.read(path, "val")) == 1
+
+
+def test_given_classes_fix_the_labels(tmp_path):
+    path = write(tmp_path, {"train/a.png": "0 .5 .5 .2 .2"})
+    source = yolo.read(path, "train", ("dog", "cow", "cat"))
+    assert source[0]["labels"] == [3] and source.classes == ("dog", "cow", "cat")
+    with pytest.raises(DataError, match="unknown class 'dog' in .*data.yaml"):
+        yolo.read(path, "train", ("cat",))
+
+
+def test_an_image_without_label_file_is_counted_and_rounded_boxes_are_not(tmp_path):
+    lines = "0 0.500001 0.5 1.0 1.0\n0 0.9 0.5 0.4 0.2\n0 0.5 0.5 0.0 0.1\n"
+    path = write(tmp_path, {"train/a.png": lines, "train/b.png": None})
+    source = yolo.read(path, "train")
+    assert len(source[0]["boxes"]) == 2 and len(source[1]["boxes"]) == 0
+    for note in ("1 boxes clipped", "1 boxes without area", "1 images without label file (b)"):
+        assert note in source.summary()
+
+
+def test_places_of_a_split(tmp_path):
+    """A root, several folders, a list of images, numbered names, and a folder one too high."""
+    text = (
+        "path: set\ntrain: [images/x, images/y]\nval: list.txt\ntest: ../images/y\n"
+        "names: {1: dog, 0: cat}\n"
+    )
+    files = {f"{name}.png": "1 .5 .5 .2 .2" for name in ("x/2", "x/deep/1", "y/3")}
+    root = tmp_path / "set"
+    path = write(root, files, text).rename(tmp_path / "data.yaml")
+    (root / "list.txt").write_text("./images/y/3.png\nimages/x/2.png\n")
+    assert names(yolo.read(path, "train")) == ["2.png", "1.png", "3.png"]
+    assert names(yolo.read(path, "val")) == ["3.png", "2.png"]
+    assert names(yolo.read(path, "test")) == ["3.png"]
+    for split in ("train", "val", "test"):
+        source = yolo.read(path, split)
+        assert source.classes == ("cat", "dog") and source[0]["labels"] == [2]
+
+
+def test_a_folder_and_a_file_of_classes(tmp_path):
+    write(tmp_path, {"a.png": "1 .5 .5 .2 .2"})
+    (tmp_path / "classes.txt").write_text("cat\n\ndog\n")
+    for folder in (tmp_path, tmp_path / "images"):
+        source = sources.make_source(
+            (f"yolo:{folder}:{tmp_path / 'classes.txt'}",), micro.get_config()
+        )
+        assert source.classes == ("cat", "dog") and source[0]["labels"] == [2]
+    flat = tmp_path / "flat"
+    picture(flat / "b.png")
+    (flat / "b.txt").write_text("0 .5 .5 .2 .2")
+    assert yolo.read(flat, str(tmp_path / "classes.txt"))[0]["labels"] == [1]
+
+
+def test_the_last_folder_images_counts(tmp_path):
+    path = write(tmp_path / "images" / "set", {"images.png": "1 .5 .5 .2 .2"}, f"train: .\n{NAMES}")
+    assert yolo.read(path, "train")[0]["labels"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("2 .5 .5 .2 .2", "line 2: class 2, but there are 0 … 1"),
+        ("-1 .5 .5 .2 .2", "line 2: class -1"),
+        ("0.5 .5 .5 .2 .2", "line 2: class 0.5"),
+        ("0 .5 .5 .2", "line 2: 4 numbers"),
+        ("0 .5 .5 .2 .2 .9 .1", "line 2: 7 numbers"),
+        ("0 .5 .5 .2 x", "line 2: could not convert"),
+        ("0 .5 .5 .2 nan", "line 2: .* not shares"),
+        ("0 25 20 10 8", "line 2: 25 20 10 8 are not shares"),
+        ("0 .5 .5 -.2 .2", "line 2: .* not shares"),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_place(tmp_path, line, words):
+    path = write(tmp_path, {"train/a.png": f"0 .5 .5 .2 .2\n{line}"})
+    with pytest.raises(DataError, match=rf"labels/train/a\.txt, {words}"):
+        yolo.read(path, "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", "not YAML"),
+        ("train: x", "no names"),
+        ("train: images\nnames: []", "no class names"),
+        ("train: images\nnames: [a, a]", "occurs twice"),
+        ("train: x\nnames: {1: a}", "numbered 0"),
+        ("train: x\nnames: !!python/object/apply:os.getcwd []", "not YAML"),
+        ("train: nowhere\nnames: [a]", "nowhere: no such folder"),
+        ("train: none.txt\nnames: [a]", "none.txt: cannot read"),
+        ("train: [images, images]\nnames: [a]", "listed twice"),
+    ],
+)
+def test_a_bad_data_yaml_is_refused_by_name(tmp_path, text, words):
+    path = write(tmp_path, {"a.png": ""}, text)
+    with pytest.raises(DataError, match=words):
+        yolo.read(path, "train")
+
+
+def test_what_is_not_clear_is_answered_with_the_two_forms(tmp_path):
+    path = write(tmp_path, {"train/a.png": ""})
+    for place, argument, words in [
+        (path, "", "there are: train, val"),
+        (path, "test", "no split 'test'"),
+        (tmp_path, "train", "train: no such file of class names"),
+    ]:
+        with pytest.raises(ConfigError, match=words) as error:
+            yolo.read(place, argument)
+        assert "yolo:DATA.yaml:SPLIT or yolo:FOLDER:CLASSES.txt" in str(error.value)
+    with pytest.raises(DataError, match="cannot read"):
+        yolo.read(tmp_path / "none.yaml", "train")
+
+
+def test_label_files_without_image_are_counted(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    for name in ("a", "b", "classes"):
+        (tmp_path / "labels" / f"{name}.txt").write_text(
+            "0 .5 .5 .5 .5\n" if name < "c" else "dog\n"
+        )
+    source = yolo.read(tmp_path, str(tmp_path / "labels" / "classes.txt"))
+    assert len(source) == 1 and "1 label files without image (b.txt)" in source.summary()

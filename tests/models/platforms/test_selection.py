@@ -1,0 +1,41 @@
+"""The form of an operation follows the platform that a program is compiled for, wherever it is
+traced; on accelerators it is the plain one."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ssd_jax.models.layers import Conv, DepthwiseConv
+from ssd_jax.models.platforms.pooling import max_pool_2x2
+from ssd_jax.models.platforms.reductions import all_finite, global_norm
+
+IMAGES = jnp.ones((2, 8, 8, 4))
+
+
+def program(function, platform, *arguments):
+    """StableHLO of the function for a platform that need not be here."""
+    return jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+
+
+def gradient_of(layer):
+    variables = layer.init(jax.random.key(0, impl="rbg"), IMAGES)
+    return lambda x: jax.grad(lambda v: layer.apply(v, x).sum())(variables)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize(
+    ("function", "argument", "plain", "special"),
+    [
+        (gradient_of(Conv(4, (3, 3))), IMAGES, "stablehlo.convolution", "stablehlo.while"),
+        (gradient_of(Conv(4, (1, 1))), IMAGES, "stablehlo.convolution", "stablehlo.while"),
+        (gradient_of(DepthwiseConv()), IMAGES, "stablehlo.convolution", "stablehlo.while"),
+        (max_pool_2x2, IMAGES, "stablehlo.reduce_window", "stablehlo.compare"),
+        (global_norm, [IMAGES, IMAGES], "stablehlo.reduce", "stablehlo.concatenate"),
+        (all_finite, [IMAGES] * 9, "stablehlo.is_finite", f"tensor<{9 * IMAGES.size}xf32>"),
+    ],
+    ids=["conv", "conv1x1", "depthwise", "pooling", "norm", "finite"],
+)
+def test_the_form_is_that_of_the_target(platform, function, argument, plain, special):
+    accelerator, cpu = (program(function, name, argument) for name in (platform, "cpu"))
+    assert plain in accelerator and special not in accelerator
+    assert special in cpu

@@ -1,0 +1,110 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from ssd_jax.multibox import losses
+
+
+def outputs(seed, priors=200, classes=5, positives=10, ignored=0):
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(priors, np.int32)
+    chosen = rng.permutation(priors)
+    labels[chosen[:positives]] = rng.integers(1, classes, positives)
+    labels[chosen[positives : positives + ignored]] = -1
+
+    def draw(*shape):
+        return jnp.float32(rng.normal(size=shape) * 2)
+
+    return draw(priors, classes), draw(priors, 4), jnp.asarray(labels), draw(priors, 4)
+
+
+multibox = jax.jit(losses.multibox_loss, static_argnames="classification")
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("positives", "ignored"), [(10, 0), (60, 30), (1, 5), (0, 0), (200, 0)])
+@pytest.mark.parametrize("classification", ["softmax", "sigmoid", "sigmoid_classes"])
+@pytest.mark.parametrize("negatives", ["hard", "random"])
+def test_meets_the_oracle(seed, positives, ignored, classification, negatives):
+    arguments = outputs(seed, positives=positives, ignored=ignored)
+    draws = np.random.default_rng(seed).random(200, np.float32) if negatives == "random" else None
+    loss = multibox(*arguments, classification=classification, random_scores=draws)
+    expected = oracles.multibox_loss(*map(np.asarray, arguments), 3.0, classification, draws)
+    for name, value in loss._asdict().items():
+        np.testing.assert_allclose(value, expected[name], rtol=2e-5, atol=1e-5, err_msg=name)
+
+
+def test_by_hand():
+    """One positive, three of four negatives; uniform logits cost log 2 each."""
+    logits, offsets = jnp.zeros((5, 2)), jnp.zeros((5, 4))
+    targets = offsets.at[0].set(jnp.float32([0.5, 0, 2, 0]))
+    loss = losses.multibox_loss(logits, offsets, jnp.int32([1, 0, 0, 0, 0]), targets)
+    np.testing.assert_allclose(loss.classification, 4 * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(loss.localization, 0.5 * 0.25 + 1.5, rtol=1e-6)
+    assert (loss.positives, loss.negatives) == (1, 3)
+
+
+@pytest.mark.parametrize(("classification", "asked"), [("sigmoid", 2), ("sigmoid_classes", 1)])
+def test_a_sigmoid_head_by_hand(classification, asked):
+    """Columns at zero ask questions of log 2 each; a sure right answer costs nothing."""
+    logits, offsets = jnp.zeros((4, 2)).at[0].set(jnp.float32([-30, 30])), jnp.zeros((4, 4))
+    loss = losses.multibox_loss(
+        logits, offsets, jnp.int32([1, 0, 0, 0]), offsets, classification=classification
+    )
+    np.testing.assert_allclose(loss.classification, 3 * asked * np.log(2), rtol=1e-6)
+
+
+def test_no_positives_give_zero_loss_and_finite_gradients():
+    logits, offsets, labels, targets = outputs(0, positives=0)
+
+    def total(logits, offsets):
+        loss = losses.multibox_loss(logits, offsets, labels, targets)
+        return loss.classification + loss.localization
+
+    value, gradients = jax.value_and_grad(total, (0, 1))(logits, offsets)
+    assert value == 0
+    assert all(not np.asarray(gradient).any() for gradient in gradients)
+
+
+def test_extreme_logits_stay_finite():
+    logits, offsets, labels, targets = outputs(1)
+    loss, gradient = jax.value_and_grad(
+        lambda x: losses.multibox_loss(x, offsets, labels, targets).classification
+    )(logits * 1e4)
+    assert np.isfinite(loss) and np.isfinite(gradient).all()
+
+
+def test_order_of_priors_does_not_matter():
+    logits, offsets, labels, targets = outputs(2)
+    order = np.random.default_rng(0).permutation(len(labels))
+    plain = losses.multibox_loss(logits, offsets, labels, targets)
+    other = losses.multibox_loss(logits[order], offsets[order], labels[order], targets[order])
+    for a, b in zip(plain, other):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_smooth_l1_is_smooth_at_one():
+    x = jnp.float32([-2, -1, 0, 0.5, 1, 3])
+    np.testing.assert_allclose(losses.smooth_l1(x), [1.5, 0.5, 0, 0.125, 0.5, 2.5])
+    slope = jax.vmap(jax.grad(losses.smooth_l1))(jnp.float32([0.999, 1.001, -5]))
+    np.testing.assert_allclose(slope, [0.999, 1, -1], atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("distinct", [1, 3, 10_000])
+def test_mining_equals_a_full_sort_with_ties_by_index(seed, distinct):
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(1, 400))
+    scores = (rng.integers(0, distinct, size) / 7).astype(np.float32)
+    eligible = rng.random(size) < 0.8
+    for count in (0, 1, size // 3, size, 2 * size):
+        chosen = jax.jit(losses.hard_negatives)(scores, eligible, jnp.int32(count))
+        np.testing.assert_array_equal(chosen, oracles.hard_negatives(scores, eligible, count))
+
+
+def test_mining_of_tiny_and_huge_scores():
+    scores = jnp.float32([0, 2e-38, 1e-37, 1, 3e38, np.inf])
+    chosen = losses.hard_negatives(scores, jnp.ones(6, bool), jnp.int32(4))
+    np.testing.assert_array_equal(chosen, [False, False, True, True, True, True])

@@ -1,0 +1,275 @@
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import jax.numpy as jnp
+import micro
+import numpy as np
+import pytest
+
+from ssd_jax.errors import CheckpointError
+from ssd_jax.runs import manifest
+from ssd_jax.runs.checkpoint import Checkpoints
+from ssd_jax.runs.folder import run_metadata
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def state(value: float):
+    return {"step": jnp.int32(value), "params": {"kernel": jnp.full((3, 2), value, jnp.float32)}}
+
+
+def test_a_state_comes_back_bit_equal_with_its_dtypes(tmp_path):
+    original = {
+        "a": jnp.float32(np.random.default_rng(0).normal(size=(5, 3))),
+        "b": {"c": jnp.arange(4, dtype=jnp.int32), "empty": {}},
+    }
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(original, 7)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 7
+        restored = checkpoints.restore("latest", original)
+    assert restored["b"]["c"].dtype == jnp.int32
+    np.testing.assert_array_equal(restored["a"], original["a"])
+    np.testing.assert_array_equal(restored["b"]["c"], original["b"]["c"])
+
+
+def test_a_folder_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for create in (True, False):
+        with Checkpoints(Path("runs/mine/checkpoints"), create) as checkpoints:
+            if create:
+                checkpoints.save(state(3), 3)
+                checkpoints.save_if_best(state(3), 3, 0.5)
+            assert checkpoints.restore("best", state(0))["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([0.1, math.nan, 0.3, math.nan, 0.15], 3), ([0.1, 0.5, math.nan, 0.2, math.nan], 2)],
+)
+def test_the_best_is_never_lost_to_a_nan(tmp_path, scores, best):
+    for step, score in enumerate(scores, start=1):
+        with Checkpoints(tmp_path) as checkpoints:  # each time by another start of the run
+            checkpoints.save(state(step), step)
+            checkpoints.save_if_best(state(step), step, score)
+            assert checkpoints.best_score() == np.nanmax(scores[:step])
+    with Checkpoints(tmp_path, create=False) as checkpoints:
+        assert checkpoints.restore("best", state(0))["step"] == best
+
+
+def test_the_newest_two_are_kept_and_the_best_beside_them(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, score in enumerate([0.1, 0.5, float("nan"), 0.2, float("nan")], start=1):
+            checkpoints.save(state(step), step)
+            checkpoints.save_if_best(state(step), step, score)
+        assert checkpoints.best_score() == 0.5
+    with Checkpoints(tmp_path, create=False) as checkpoints:
+        assert checkpoints.restore("best", state(0))["step"] == 2
+        assert checkpoints.restore("4", state(0))["step"] == 4
+        assert checkpoints.latest_step() == 5
+        with pytest.raises(CheckpointError, match="no checkpoint '1'"):
+            checkpoints.restore("1", state(0))
+
+
+def test_a_nan_is_never_best_even_as_the_first(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert not checkpoints.save_if_best(state(1), 1, float("nan"))
+        assert checkpoints.save_if_best(state(2), 2, 0.0)
+        assert not checkpoints.save_if_best(state(3), 3, 0.0)
+
+
+def test_what_is_saved_does_not_follow_later_changes(tmp_path):
+    array = np.ones((4, 4), np.float32)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save({"a": array}, 1)
+        array[:] = 9
+    with Checkpoints(tmp_path) as checkpoints:
+        assert (np.asarray(checkpoints.restore("latest", {"a": array})["a"]) == 1).all()
+
+
+def test_another_shape_is_refused_with_the_place(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(1), 1)
+        other = {"step": jnp.int32(0), "params": {"kernel": jnp.zeros((9, 9))}}
+        with pytest.raises(
+            CheckpointError,
+            match=r"latest/1 .*params.kernel is float32\[3, 2\], expected float32\[9, 9\]",
+        ):
+            checkpoints.restore("latest", other)
+
+
+def test_words_that_are_no_checkpoint(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="newest"):
+        checkpoints.restore("newest", state(0))
+    with pytest.raises(CheckpointError, match="no checkpoints"):
+        Checkpoints(tmp_path / "nowhere", create=False)
+
+
+def test_before_the_first_evaluation_the_latest_is_the_best(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(3), 3)
+        assert checkpoints.restore("best", state(0))["step"] == 3
+
+
+def test_a_reader_leaves_the_save_of_a_live_run_alone(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(1), 1)
+    unfinished = tmp_path / "latest" / "2.tmp"
+    unfinished.mkdir()
+    with Checkpoints(tmp_path, create=False) as checkpoints:
+        assert checkpoints.restore("latest", state(0))["step"] == 1
+    assert unfinished.is_dir()
+    Checkpoints(tmp_path).close()  # the next start of the run clears it
+    assert not unfinished.exists()
+
+
+@pytest.fixture(scope="module")
+def two_saves(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two_saves")
+    with Checkpoints(folder, metadata={"versions": {"jax": "1"}}) as checkpoints:
+        checkpoints.save(state(1), 1)
+        checkpoints.save(state(2), 2)
+    return folder
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    position = zlib.crc32(path.name.encode()) % (8 * len(content))
+    content[position // 8] ^= 1 << position % 8
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("harm", [flip, truncate, Path.unlink])
+def test_damage_to_any_file_is_named_and_the_save_before_is_taken(
+    two_saves, tmp_path, capsys, harm
+):
+    files = [path for path in (two_saves / "latest" / "2").rglob("*") if path.is_file()]
+    assert len(files) > 8  # Orbax's, and the manifest
+    for number, file in enumerate(files):
+        folder = tmp_path / str(number)
+        shutil.copytree(two_saves, folder)
+        harm(folder / file.relative_to(two_saves))
+        with Checkpoints(folder, create=False) as reader:
+            assert reader.restore("latest", state(0))["step"] == 1
+        assert (folder / "latest" / "2").is_dir()  # a reader changes nothing
+        said = capsys.readouterr().err
+        assert f"{folder}/latest/2 cannot be restored: " in said
+        assert str(file.relative_to(two_saves / "latest" / "2")) in said
+
+
+def test_a_damaged_save_is_put_aside_and_its_step_saved_again(two_saves, tmp_path):
+    shutil.copytree(two_saves, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "latest" / "2" / "MANIFEST.json").unlink()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 2
+        assert checkpoints.restore("latest", state(0))["step"] == 1
+        assert (tmp_path / "latest" / "2.damaged").is_dir() and checkpoints.latest_step() == 1
+        checkpoints.save(state(2), 2)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore("latest", state(0))["step"] == 2
+
+
+def test_a_save_that_has_no_manifest_can_be_given_one(two_saves, tmp_path):
+    shutil.copytree(two_saves, tmp_path, dirs_exist_ok=True)
+    manifest.write(tmp_path / "latest" / "2", {"step": 2})  # over one that is there, too
+    assert manifest.read_verified(tmp_path / "latest" / "2")["step"] == 2
+    with Checkpoints(tmp_path, create=False) as checkpoints:
+        assert checkpoints.restore("latest", state(0))["step"] == 2
+
+
+def test_where_none_can_be_restored_all_stay_and_each_is_named(two_saves, tmp_path):
+    shutil.copytree(two_saves, tmp_path, dirs_exist_ok=True)
+    for step in "12":
+        flip(tmp_path / "latest" / step / "state" / "_METADATA")
+    before = sorted(tmp_path.rglob("*"))
+    for _ in range(2):  # the second start too knows that there was something
+        with Checkpoints(tmp_path) as checkpoints:
+            assert checkpoints.latest_step() == 2
+            with pytest.raises(CheckpointError, match=r"latest/2, .*latest/1\n.*Copy") as failure:
+                checkpoints.restore("latest", state(0))
+    assert failure.value.exit_code == 4
+    assert sorted(tmp_path.rglob("*")) == before
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="latest/1"):
+        checkpoints.restore("1", state(0))
+
+
+def test_where_all_of_the_latest_are_damaged_the_best_is_resumed_from(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_if_best(state(1), 1, 0.5)
+        checkpoints.save(state(2), 2)
+    truncate(tmp_path / "latest" / "2" / "MANIFEST.json")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore("latest", state(0))["step"] == 1
+
+
+def test_a_damaged_best_gives_way_to_the_next(tmp_path, capsys):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(1), 1)
+        checkpoints.save_if_best(state(1), 1, 0.5)
+    truncate(tmp_path / "best" / "1" / "state" / "_METADATA")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_score() == -math.inf
+        assert "best/1 is corrupted: state/_METADATA is damaged" in capsys.readouterr().err
+        assert checkpoints.restore("best", state(0))["step"] == 1  # the latest
+        assert checkpoints.save_if_best(state(2), 2, 0.1)
+        assert checkpoints.restore("best", state(0))["step"] == 2
+
+
+def test_a_manifest_tells_what_the_save_was_made_with(tmp_path):
+    about = run_metadata(micro.get_config(seed=5))
+    with Checkpoints(tmp_path, metadata=about) as checkpoints:
+        checkpoints.save_if_best(state(3), 3, 0.25)
+    place = tmp_path / "best" / "3"
+    told = json.loads((place / "MANIFEST.json").read_text())
+    assert (told["step"], told["score"], told["config"]["seed"]) == (3, 0.25, 5)
+    assert {"jax", "orbax-checkpoint", "python", "commit", "command"} <= told["versions"].keys()
+    if (ROOT / ".git").exists():
+        assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", told["versions"]["commit"])
+    for name, (size, checksum) in told["files"].items():
+        content = (place / name).read_bytes()
+        assert size == len(content) and int(checksum, 16) == zlib.crc32(content)
+    assert len(told["files"]) == sum(path.is_file() for path in place.rglob("*")) - 1
+
+
+FULL_DISK = """
+import pathlib, resource, signal, sys, time
+import numpy as np
+from ssd_jax.runtime import command_line
+from ssd_jax.runs.checkpoint import Checkpoints
+
+def main():
+    with Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
+        checkpoints.save({"a": np.ones(9, np.float32)}, 1)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        noise = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+        checkpoints.save({"a": noise}, 2)
+        for _ in range(1000):  # steps go on; the first after the failure ends the run
+            checkpoints.check()
+            time.sleep(0.1)
+
+command_line.exit_on_error(main)
+"""
+
+
+def test_a_full_disk_ends_with_its_exit_code_and_keeps_the_last_save(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 6, result.stderr
+    assert "cannot write checkpoints" in result.stderr
+    assert "older checkpoints are intact" in result.stderr
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 1
+        like = {"a": np.ones(9, np.float32)}
+        np.testing.assert_array_equal(checkpoints.restore("latest", like)["a"], like["a"])

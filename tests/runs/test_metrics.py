@@ -1,0 +1,148 @@
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ssd_jax.runs.metrics import MetricsFile
+from ssd_jax.runtime import progress as progress_module
+from ssd_jax.runtime.progress import Progress, format_duration
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_numbers_are_appended_and_flushed_at_once(tmp_path):
+    metrics = MetricsFile(tmp_path, 0)
+    metrics.write(1, {"loss": 1.5})
+    metrics.write(2, {"loss": math.nan})
+    assert lines(tmp_path) == [{"step": 1, "loss": 1.5}, {"step": 2, "loss": None}]
+    metrics.close()
+
+
+def test_resuming_cuts_back_to_the_restored_step_and_mends_a_torn_line(tmp_path):
+    metrics = MetricsFile(tmp_path, 0)
+    for step in (2, 4, 6):
+        metrics.write(step, {"loss": float(step)})
+    metrics.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    metrics = MetricsFile(tmp_path, 4)
+    metrics.write(5, {"loss": 0.5})
+    metrics.close()
+    assert [line["step"] for line in lines(tmp_path)] == [2, 4, 5]
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    metrics = MetricsFile(tmp_path, 0)
+    metrics.write(3, {"loss": 0.25})
+    metrics.image(3, "picture", np.zeros((4, 4, 3), np.uint8))
+    metrics.close()
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"loss" in events.read_bytes() and b"picture" in events.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.0, "59 s"),
+        (200.0, "3 min 20 s"),
+        (3600.0, "1 h 00 min"),
+        (18240.0, "5 h 04 min"),
+    ],
+)
+def test_durations_read_well(seconds, text):
+    assert format_duration(seconds) == text
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only where a test says so, in a list of one."""
+    now = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def printed(capsys):
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(clock, capsys):
+    """Four seconds a step, three of them without a batch; sixteen images a step."""
+    progress = Progress(0, 20, 16, eval_every=8)
+
+    def slowly():
+        for _ in range(20):
+            clock[0] += 3.0
+            yield {}
+
+    for step, _ in enumerate(progress.timed(slowly()), 1):
+        clock[0] += 1.0
+        progress.update(step, 1.0, 2.5)
+    progress.close()
+    end = "4.0 images/s  75% waiting for data  2.5 GiB"
+    assert printed(capsys) == [
+        f"step 3/20  loss 1.000  {end}  evaluation in 20 s  1 min 08 s left",
+        f"step 6/20  loss 1.000  {end}  evaluation in 8 s  56 s left",
+        f"step 9/20  loss 1.000  {end}  evaluation in 28 s  44 s left",
+        f"step 12/20  loss 1.000  {end}  evaluation in 16 s  32 s left",
+        f"step 15/20  loss 1.000  {end}  evaluation in 4 s  20 s left",
+        f"step 18/20  loss 1.000  {end}  8 s left",
+        f"step 20/20  loss 1.000  {end}  0 s left",
+    ]
+
+
+def test_a_backend_without_memory_figures_shows_none(clock, capsys):
+    progress = Progress(0, 1, 1)
+    clock[0] += 1.0
+    progress.update(1, 1.0)
+    progress.close()
+    (line,) = printed(capsys)
+    assert "GiB" not in line and "evaluation" not in line
+
+
+def test_waiting_is_told_since_the_last_time(clock):
+    """Two readers, each of its own time; what an evaluation takes is no part of it."""
+    progress = Progress(0, 10, 8)
+    seconds = iter([4.0, 0.0])
+
+    def batches():
+        for wait in seconds:
+            clock[0] += wait
+            yield {}
+
+    stream = progress.timed(batches())
+    next(stream)
+    clock[0] += 4.0
+    assert progress.data_wait("line") == 0.5
+    with progress.paused():
+        clock[0] += 100.0
+    next(stream)
+    clock[0] += 8.0
+    assert progress.data_wait("line") == 0.0
+    assert progress.data_wait("metrics") == 0.25
+    progress.restart_clock(2)
+    clock[0] += 1.0
+    assert progress.data_wait("metrics") == 0.0
+    progress.close()
+
+
+def test_a_pause_does_not_count_in_the_rate(clock):
+    progress = Progress(0, 10, 8)
+    clock[0] = 1.0
+    with progress.paused():
+        clock[0] = 101.0
+    clock[0] = 102.0
+    assert progress.rate(4) == pytest.approx(4 * 8 / 2)
+    progress.close()
+
+
+def test_what_does_not_log_does_not_pay_for_tensorboard():
+    """Its import takes PyTorch's along, which would delay every message of a command."""
+    code = "import sys; from ssd_jax import train, predict; print('tensorboardX' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "False", result.stderr

@@ -1,0 +1,69 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssd_jax.runtime import compilation
+from ssd_jax.runtime.compilation import cache_dir, prune
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPILE = (
+    "from ssd_jax.runtime.compilation import configure_jax; configure_jax({arguments}); "
+    "import jax; "
+    "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0); "
+    "jax.jit(lambda x: x @ x)(jax.numpy.ones((8, 8))); "
+    "print(jax.config.jax_compilation_cache_dir)"
+)
+
+
+def compile_in(home, arguments="", **variables):
+    """Compile something in a fresh process with this cache home; what it printed."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    environment = kept | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(home)} | variables
+    result = subprocess.run(
+        [sys.executable, "-c", COMPILE.format(arguments=arguments)],
+        cwd=ROOT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_programs_are_kept_in_the_users_cache(tmp_path):
+    folder = Path(compile_in(tmp_path))
+    assert folder.parent == tmp_path / "ssd_jax" and any(folder.iterdir())
+
+
+def test_a_folder_that_the_user_chose_stays(tmp_path):
+    assert compile_in(tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")) == str(
+        tmp_path / "mine"
+    )
+    assert not (tmp_path / "ssd_jax").exists()
+
+
+def test_a_home_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert compile_in(tmp_path / "file") == "None"
+
+
+def test_determinism_is_a_flag_that_xla_knows(tmp_path):
+    compile_in(tmp_path, "deterministic=True")  # an unknown flag would abort the process
+
+
+def test_another_processor_has_another_folder(tmp_path, monkeypatch):
+    folders = set()
+    for flags in ("sse avx", "sse avx avx512"):
+        (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags : {flags}\n")
+        monkeypatch.setattr(compilation, "_CPU_INFO", tmp_path / "cpuinfo")
+        folders.add(cache_dir())
+    assert len(folders) == 2
+
+
+@pytest.mark.parametrize(("most", "left"), [(100, "abc"), (25, "bc"), (9, ""), (10, "c")])
+def test_what_was_not_used_for_longest_goes_first(tmp_path, most, left):
+    for age, name in enumerate("cba"):
+        (tmp_path / name).write_bytes(bytes(10))
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    prune(tmp_path, most)
+    assert sorted(path.name for path in tmp_path.iterdir()) == list(left)
