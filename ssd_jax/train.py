@@ -82,7 +82,8 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
                 run = RunInfo(
                     config, train_set.classes, train_set.fingerprint, detector.priors.boxes
                 )
-                prepare_run_folder(folder, run, checkpoints.latest_step() is not None)
+                has_checkpoint = checkpoints.latest_step() is not None
+                prepare_run_folder(folder, run, metadata, has_checkpoint)
             state = _restore_or_initialize(detector, checkpoints, train_set.classes)
             if is_main:
                 log_line(format_summary(folder, detector, state, train_set, test_set))

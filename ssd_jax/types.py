@@ -1,4 +1,4 @@
-"""The contracts between rooms: what an example, a batch, targets and detections hold.
+"""What modules pass to each other: examples, batches, targets and detections.
 
 Axis letters: B images, A priors, M padded ground-truth boxes, K kept detections, C classes (0 is
 the background), H and W height and width. Boxes are corners `[x_min, y_min, x_max, y_max]`,

@@ -8,7 +8,7 @@ import pytest
 from ssd_jax import evaluate, train
 from ssd_jax.detector import build_checked_detector, build_detector, detector_parameter_names
 from ssd_jax.errors import CheckpointError, ConfigError
-from ssd_jax.runs.folder import RunInfo, write_run_files
+from ssd_jax.runs.folder import RunInfo, run_metadata, write_run_files
 from ssd_jax.runs.load import LoadedRun, load_run
 
 CLASSES = ("box", "disk", "ring", "triangle")
@@ -146,7 +146,7 @@ def test_training_refuses_what_does_not_fit_and_leaves_the_folder_free(tmp_path)
 def saved(folder, **changes):
     detector = build_detector(micro.get_config(), 5)
     run = RunInfo(detector.config, CLASSES, "f0", detector.priors.boxes)
-    write_run_files(folder, run)
+    write_run_files(folder, run, run_metadata(run.config))
     path = folder / "config.json"
     values = json.loads(path.read_text())
     for name, value in changes.items():

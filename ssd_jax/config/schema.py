@@ -435,6 +435,11 @@ FIELDS = {
 # (fields, whether their values fit together, what a message says after the first field's value).
 CROSS_FIELD_RULES = (
     (
+        ("model.head_kernel", "model.head"),
+        lambda kernel, head: kernel % 2 == 1 or head == "conv",
+        "is even, which would enlarge the maps of lite heads: use an odd size",
+    ),
+    (
         ("optim.warmup_steps", "steps", "optim.schedule", "optim.lr_decay_fractions"),
         lambda warmup, steps, schedule, fractions: (
             warmup < steps * min(fractions if schedule == "step" else (), default=1)

@@ -1,4 +1,4 @@
-"""Bytes of an image file -> pixels: the only decoder of the package.
+"""Bytes of an image file -> pixels: the decoder of all training and test images.
 
 Boxes of PASCAL VOC and COCO refer to the pixels as they are stored. An EXIF rotation is therefore
 ignored, whatever a picture viewer shows, unless a reader asks for the upright picture.
@@ -56,7 +56,7 @@ def decode_image(data: bytes, where: str, upright: bool = False) -> UInt8[np.nda
 
 
 def read_image(path: str | os.PathLike, upright: bool = False) -> UInt8[np.ndarray, "H W 3"]:
-    """Pixels of an image file -> uint8 [H, W, 3], RGB. Errors: `decode`."""
+    """Pixels of an image file -> uint8 [H, W, 3], RGB. Errors: `decode_image`."""
     try:
         # Python opens names that OpenCV's own file functions cannot open on every system.
         data = Path(path).read_bytes()
@@ -87,7 +87,7 @@ def size_and_mtime(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def read_header(path: str | os.PathLike) -> Header:
-    """Size and orientation of an image file, without its pixels. Errors: `header_in`."""
+    """Size and orientation of an image file, without its pixels. Errors: `parse_header`."""
     try:
         with open(path, "rb") as file:
             return parse_header(file, str(path))

@@ -116,7 +116,7 @@ def evaluation_batches(
 
 
 def padded_box_count(source: Source) -> int:
-    """M of the contracts: the most boxes of any image of the source, rounded up."""
+    """M in `types`: the most boxes of any image of the source, rounded up."""
     return max(-(-source.max_boxes // _PADDING_MULTIPLE), 1) * _PADDING_MULTIPLE
 
 

@@ -93,8 +93,6 @@ def make_source(
     ConfigError for a text that names no source, and DataError where concatenated sources have
     other classes.
     """
-    if not specs:
-        raise ConfigError("config.data.train and config.data.test name at least one set each")
     scan = scan or Scan()
     parts = [_open_source(spec, config, classes, scan) for spec in specs]
     for part, spec in zip(parts, specs):

@@ -61,7 +61,7 @@ def build_network(
 
     Args:
         model: `name` (a file of `ssd_jax/models` with a `Backbone`), `backbone` (its fields),
-            `head` ("conv" or "lite"), `head_kernel` (1 or 3) and `dtype` ("float32" or "bfloat16").
+            `head` ("conv" or "lite"), `head_kernel` and `dtype` ("float32" or "bfloat16").
         num_classes: C, the background included.
         priors_per_location: boxes at each position of each feature map, fine to coarse.
         axis_name: mapped axis over which batch norm averages; None for a single program.
@@ -82,8 +82,8 @@ def feature_map_sizes(
     """Height and width of each feature map for images of `image_size` (H, W), without computing.
 
     Raises:
-        ConfigError: as `build`, a value that the backbone cannot work with, or a feature map that
-            vanishes because the images are too small.
+        ConfigError: as `build_network`; a value that the backbone cannot work with; or a feature
+            map that vanishes because the images are too small.
     """
     images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     try:
@@ -112,8 +112,8 @@ def _build_backbone(model: ConfigDict, axis_name: str | None) -> nn.Module:
             f"model.name is {model.name!r}: no file of ssd_jax/models with a Backbone; there are "
             "vgg, mobilenet_v1, mobilenet_v3, resnet and small"
         ) from error
-    given_by_build = {"dtype", "axis_name", "parent", "name"}
-    fields = {field.name for field in dataclasses.fields(backbone)} - given_by_build
+    given_by_build_network = {"dtype", "axis_name", "parent", "name"}
+    fields = {field.name for field in dataclasses.fields(backbone)} - given_by_build_network
     if unknown := sorted(set(model.backbone) - fields):
         raise ConfigError(
             f"model.backbone has {', '.join(unknown)}, which {model.name} does not know: "

@@ -1,7 +1,7 @@
 """Multibox loss on finished targets: negative mining, classification, localization.
 
-Written for one image. Sums and counts are returned; whoever holds the whole global batch divides
-once, so that the mean is right on any number of devices.
+For one image; the caller vmaps. Sums and counts are returned, and the step divides once by those of
+the whole global batch, so that the mean is right on any number of devices.
 """
 
 from typing import NamedTuple
@@ -138,7 +138,7 @@ def hard_negatives(
 
 
 def _bisect_max(bits: int, condition) -> Int[Array, ""]:
-    """The largest integer of `bits` bits that meets a condition: true at 0, false from some on."""
+    """The largest integer of `bits` bits that meets a condition: true up to it, false above."""
 
     def set_bit(i, value):
         candidate = value | (jnp.int32(1) << (bits - 1 - i))

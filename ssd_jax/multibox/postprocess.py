@@ -1,7 +1,7 @@
 """Postprocess: (logits, offsets) + priors -> a fixed number of detections, in one compiled call.
 
 Decode, score filter, top-k per class, non-maximum suppression per class, top-k in total
-(paper section 2.2 "inference", numbers of `ssd_pascal.py`). Batched over images and classes.
+(paper section 2.2 "inference", numbers of `ssd_pascal.py`), for one image; the caller vmaps.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: saved through Orbax, verified, restored. They hold unreplicated state.
+"""Checkpoints of a run: saved through Orbax, verified, restored; of one device's copy of the state.
 
 A run keeps two series: `latest` (the newest two checkpoints, to resume from) and `best` (the one
 with the highest score). They are separate folders, so that no rule of retention replaces the best

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import uuid
 from contextlib import AbstractContextManager, nullcontext
-from importlib import metadata
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -86,24 +86,25 @@ def _read_token(folder: Path) -> str:
         return ""
 
 
-def prepare_run_folder(folder: Path, run: RunInfo, has_checkpoint: bool) -> None:
-    """Write the files that describe the run.
+def prepare_run_folder(
+    folder: Path, run: RunInfo, metadata: dict[str, Any], has_checkpoint: bool
+) -> None:
+    """Write the files that describe the run; `metadata` as of `run_metadata`.
 
     Raises ConfigError where the folder has a checkpoint of another experiment.
     """
     if has_checkpoint:
         check_same_experiment(folder, run.config, {"classes": run.classes, "data": run.data})
-    write_run_files(folder, run)
+    write_run_files(folder, run, metadata)
 
 
-def write_run_files(folder: Path, run: RunInfo) -> None:
+def write_run_files(folder: Path, run: RunInfo, metadata: dict[str, Any]) -> None:
     """Write priors.npy, config.json and run.json. Raises ResourceError where that fails."""
     priors = io.BytesIO()
     np.save(priors, run.priors)
     write_bytes(folder / "priors.npy", priors.getvalue())
-    made_with = run_metadata(run.config)
-    write_json(folder / "config.json", made_with["config"])
-    described = {"classes": run.classes, "data": run.data, "versions": made_with["versions"]}
+    write_json(folder / "config.json", metadata["config"])
+    described = {"classes": run.classes, "data": run.data, "versions": metadata["versions"]}
     # Last, since a folder with this file is a run.
     write_json(folder / "run.json", described)
 
@@ -159,9 +160,7 @@ def check_same_experiment(
 
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    return {"python": platform.python_version()} | {
-        name: metadata.version(name) for name in _PACKAGES
-    }
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def _commit() -> str:

@@ -8,8 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssd_jax.config.serialization import to_dict
-from ssd_jax.runs.folder import write_json
 from ssd_jax.runs.metrics import rename_metrics
+from ssd_jax.runtime.files import write_json
 from ssd_jax.visualize.images import save_image
 
 PRIMARY_METRIC = "voc/mAP50_area"  # by which the best checkpoint is chosen

@@ -31,10 +31,10 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """
     readers = {".safetensors": safetensors, ".npz": npz, ".pth": pth, ".pt": pth}
     if path.suffix not in readers:
-        raise CheckpointError(f"{path}: not {', '.join(readers)}, so not a weight file known here")
+        raise CheckpointError(f"{path}: unknown suffix; weight files are {', '.join(readers)}")
     with _unreadable_as_error(path):
         found = readers[path.suffix](path)
-        with np.errstate(all="ignore"):  # what is not finite is refused with its name later
+        with np.errstate(all="ignore"):  # numbers that are not finite are reported by name later
             return {
                 name: value.astype(np.float32) if value.dtype.kind == "f" else value
                 for name, value in found.items()
@@ -157,7 +157,7 @@ def parse_native(found: dict[str, np.ndarray]) -> ImportedWeights:
 
 
 def write_npz(path: Path, weights: ImportedWeights) -> None:
-    """Write what `own` reads back."""
+    """Write what `parse_native` reads back."""
     arrays = {f"params/{name}": value for name, value in weights.params.items()}
     arrays |= {f"batch_stats/{name}": value for name, value in weights.batch_stats.items()}
     if weights.classes:

@@ -57,7 +57,7 @@ def import_run(source: Path, kind: str, config: ConfigDict, folder: Path) -> Non
         lock_run_folder(folder),
         checkpoint.Checkpoints(folder / "checkpoints", metadata=metadata) as checkpoints,
     ):
-        write_run_files(folder, RunInfo(config, classes, origin, priors))
+        write_run_files(folder, RunInfo(config, classes, origin, priors), metadata)
         checkpoints.save(state, 0)
     log_line("\n".join([f"weights    {source}", *fitted.report, f"run        {folder}"]))
 

@@ -1,8 +1,8 @@
 """Fitting tensors by name to a model: shapes, parts that may be missing, columns of classes.
 
 A tensor that is missing, unknown to the model, of another shape or not finite is an error that
-names it. Only a backbone's file may lack the extra layers or VGG's dense layers, each as a whole,
-and only heads may have other classes.
+names it. A file of a backbone may lack all extra layers or all of VGG's dense layers, nothing else.
+Only heads may have other classes.
 """
 
 import re

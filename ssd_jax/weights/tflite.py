@@ -119,7 +119,7 @@ def _value(tensor: "_Table", raw: np.ndarray) -> np.ndarray:
     zeros = quantization.array(3, "<i8")
     if len(scales) > 1 or len(zeros) > 1:
         raise ValueError(f"{tensor.text(3)!r} is quantized by channel, which is not read")
-    with np.errstate(all="ignore"):  # what is not finite is refused with its name later
+    with np.errstate(all="ignore"):  # numbers that are not finite are reported by name later
         return scales[0] * (value.astype(np.float32) - np.float32(zeros[0] if len(zeros) else 0))
 
 

@@ -68,8 +68,3 @@ def test_joined_sets_say_that_they_have_no_annotation_file(monkeypatch):
 def test_a_spec_that_names_nothing_is_refused_with_an_example(spec):
     with pytest.raises(ConfigError, match="voc:FOLDER:SPLIT"):
         sources.make_source((spec,), CONFIG)
-
-
-def test_no_set_at_all_is_refused():
-    with pytest.raises(ConfigError, match=r"config\.data\.train"):
-        sources.make_source((), CONFIG)

@@ -13,9 +13,10 @@ from ssd_jax.runs.folder import (
     check_same_experiment,
     lock_run_folder,
     read_run_info,
-    write_json,
+    run_metadata,
     write_run_files,
 )
+from ssd_jax.runtime.files import write_json
 
 PRIORS = np.zeros((3, 4), np.float32)
 
@@ -26,7 +27,7 @@ def run(**changes):
 
 
 def test_a_run_describes_itself(tmp_path):
-    write_run_files(tmp_path, run())
+    write_run_files(tmp_path, run(), run_metadata(run().config))
     again = read_run_info(tmp_path)
     assert again.classes == ("a", "b") and again.data == "f0" and again.priors.shape == (3, 4)
     assert again.config.to_dict() == micro.get_config().to_dict()
@@ -34,7 +35,7 @@ def test_a_run_describes_itself(tmp_path):
 
 
 def test_the_same_experiment_may_have_more_steps(tmp_path):
-    write_run_files(tmp_path, run())
+    write_run_files(tmp_path, run(), run_metadata(run().config))
     data = {"classes": ("a", "b"), "data": "f0"}
     check_same_experiment(tmp_path, micro.get_config(steps=99), data)
 
@@ -50,7 +51,7 @@ def test_the_same_experiment_may_have_more_steps(tmp_path):
     ],
 )
 def test_another_experiment_is_refused_with_the_difference(tmp_path, changes, data, named):
-    write_run_files(tmp_path, run())
+    write_run_files(tmp_path, run(), run_metadata(run().config))
     with pytest.raises(ConfigError, match=named) as refused:
         check_same_experiment(tmp_path, micro.get_config(**changes), data)
     assert refused.value.exit_code == 2
@@ -63,7 +64,7 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 @pytest.mark.parametrize("name", ["run.json", "config.json", "priors.npy"])
 def test_a_damaged_or_incomplete_run_is_told_apart(tmp_path, name):
-    write_run_files(tmp_path, run())
+    write_run_files(tmp_path, run(), run_metadata(run().config))
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="damaged"):
