@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -49,9 +50,10 @@ def multibox_loss(
     cross_entropy, negative = select_negatives(
         logits, target_labels, negative_ratio, classification, random_scores
     )
+    smooth_l1 = optax.losses.huber_loss(offsets, target_offsets)  # [A, 4], Fast R-CNN's, as Caffe
     return MultiboxLoss(
         classification=jnp.where(positive | negative, cross_entropy, 0.0).sum(),
-        localization=jnp.where(positive[:, None], smooth_l1(offsets - target_offsets), 0.0).sum(),
+        localization=jnp.where(positive[:, None], smooth_l1, 0.0).sum(),
         positives=positive.sum(dtype=jnp.int32),
         negatives=negative.sum(dtype=jnp.int32),
     )
@@ -75,16 +77,19 @@ def select_negatives(
 def _softmax_cross_entropy(
     logits: Float[Array, "A C"], labels: Int[Array, " A"]
 ) -> Float[Array, " A"]:
-    """-log p(label)."""
-    return -jnp.where(_label_mask(logits, labels), jax.nn.log_softmax(logits), 0.0).sum(1)
+    """-log p(label). With one-hot labels, which fuse into a sum; a gather of [A] would not."""
+    return optax.losses.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[1]))
 
 
 def _sigmoid_cross_entropy(
     logits: Float[Array, "A C"], labels: Int[Array, " A"]
 ) -> Float[Array, " A"]:
-    """Binary cross-entropy summed over all columns, background included (TensorFlow's API)."""
-    signed = jnp.where(_label_mask(logits, labels), -logits, logits)
-    return jax.nn.softplus(signed).sum(1)
+    """Binary cross-entropy summed over all columns, background included (TensorFlow's API).
+
+    One softplus a number, where `optax.losses.sigmoid_binary_cross_entropy` takes two logarithms.
+    """
+    is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
+    return jax.nn.softplus(jnp.where(is_label, -logits, logits)).sum(1)
 
 
 def _sigmoid_cross_entropy_of_classes(
@@ -99,17 +104,6 @@ _CROSS_ENTROPY = {
     "sigmoid": _sigmoid_cross_entropy,
     "sigmoid_classes": _sigmoid_cross_entropy_of_classes,
 }
-
-
-def _label_mask(logits: Float[Array, "A C"], labels: Int[Array, " A"]) -> Bool[Array, "A C"]:
-    """Where the column is the label. Unlike a gather of [A], it fuses into the sum that uses it."""
-    return labels[:, None] == jnp.arange(logits.shape[1], dtype=labels.dtype)[None, :]
-
-
-def smooth_l1(error: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """0.5 x² where |x| < 1, else |x| - 0.5 (Fast R-CNN, as in Caffe's SSD)."""
-    size = jnp.abs(error)
-    return jnp.where(size < 1.0, 0.5 * size * size, size - 0.5)
 
 
 @jax.named_scope("mine")
