@@ -25,8 +25,8 @@ def configure_jax(deterministic: bool = False) -> None:
         folder = cache_dir()
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            prune(folder, _MAX_CACHE_BYTES)
             jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_compilation_cache_max_size", _MAX_CACHE_BYTES)
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
@@ -41,18 +41,3 @@ def cache_dir() -> Path:
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     kind = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
     return Path(home) / "ssd_jax" / f"xla-{kind}"
-
-
-def prune(folder: Path, max_bytes: int) -> None:
-    """Delete the files of `folder` that were not used for longest, until it is small enough."""
-    files = []
-    for path in folder.iterdir():
-        with suppress(OSError):  # another process may prune at the same time
-            status = path.stat()
-            files.append((max(status.st_atime, status.st_mtime), status.st_size, path))
-    excess = sum(size for _, size, _ in files) - max_bytes
-    for _, size, path in sorted(files):
-        if excess <= 0:
-            return
-        path.unlink(missing_ok=True)
-        excess -= size

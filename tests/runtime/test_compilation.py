@@ -3,27 +3,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from ssd_jax.runtime import compilation
-from ssd_jax.runtime.compilation import cache_dir, prune
+from ssd_jax.runtime.compilation import cache_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILE = (
     "from ssd_jax.runtime.compilation import configure_jax; configure_jax({arguments}); "
     "import jax; "
     "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0); "
-    "jax.jit(lambda x: x @ x)(jax.numpy.ones((8, 8))); "
+    "{after}; jax.jit(lambda x: x @ x)(jax.numpy.ones(({side}, {side}))); "
     "print(jax.config.jax_compilation_cache_dir)"
 )
 
 
-def compile_in(home, arguments="", **variables):
+def compile_in(home, arguments="", side=8, after="pass", **variables):
     """Compile something in a fresh process with this cache home; what it printed."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
     environment = kept | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(home)} | variables
     result = subprocess.run(
-        [sys.executable, "-c", COMPILE.format(arguments=arguments)],
+        [sys.executable, "-c", COMPILE.format(arguments=arguments, side=side, after=after)],
         cwd=ROOT, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -32,7 +30,7 @@ def compile_in(home, arguments="", **variables):
 
 def test_programs_are_kept_in_the_users_cache(tmp_path):
     folder = Path(compile_in(tmp_path))
-    assert folder.parent == tmp_path / "ssd_jax" and any(folder.iterdir())
+    assert folder.parent == tmp_path / "ssd_jax" and any(folder.glob("*-cache"))
 
 
 def test_a_folder_that_the_user_chose_stays(tmp_path):
@@ -60,10 +58,13 @@ def test_another_processor_has_another_folder(tmp_path, monkeypatch):
     assert len(folders) == 2
 
 
-@pytest.mark.parametrize(("most", "left"), [(100, "abc"), (25, "bc"), (9, ""), (10, "c")])
-def test_what_was_not_used_for_longest_goes_first(tmp_path, most, left):
-    for age, name in enumerate("cba"):
-        (tmp_path / name).write_bytes(bytes(10))
-        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
-    prune(tmp_path, most)
-    assert sorted(path.name for path in tmp_path.iterdir()) == list(left)
+def test_the_cache_stays_below_its_limit(tmp_path):
+    """JAX evicts the programs that were not used for longest."""
+    folder = Path(compile_in(tmp_path))
+    first = {path.name: path.stat().st_size for path in folder.glob("*-cache")}
+    limit = 2 * sum(first.values())
+    for side in (9, 10, 11):
+        set_limit = f"jax.config.update('jax_compilation_cache_max_size', {limit})"
+        compile_in(tmp_path, side=side, after=set_limit)
+    left = {path.name: path.stat().st_size for path in folder.glob("*-cache")}
+    assert 0 < sum(left.values()) <= limit and not first.keys() <= left.keys()

@@ -9,22 +9,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
 
 def global_norm(tree: Any) -> Float[Array, ""]:
     """Euclidean norm of all leaves together."""
-    return lax.platform_dependent(tree, cpu=norm_by_vector, default=norm_by_leaf)
+    return lax.platform_dependent(tree, cpu=norm_by_vector, default=optax.tree.norm)
 
 
 def all_finite(tree: Any) -> Bool[Array, ""]:
     """Whether every floating-point number of every leaf is finite."""
     return lax.platform_dependent(tree, cpu=finite_by_vector, default=finite_by_leaf)
-
-
-def norm_by_leaf(tree: Any) -> Float[Array, ""]:
-    return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in _floats(tree)))
 
 
 def norm_by_vector(tree: Any) -> Float[Array, ""]:
