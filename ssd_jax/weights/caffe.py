@@ -71,7 +71,7 @@ def tensors(data: bytes) -> dict[str, np.ndarray]:
     try:
         return _blobs(memoryview(data))
     except (ValueError, IndexError, TypeError, OverflowError) as error:
-        raise CheckpointError(f"not a whole Caffe file ({error})") from error
+        raise CheckpointError(f"not a complete Caffe file ({error})") from error
 
 
 def _blobs(data: memoryview) -> dict[str, np.ndarray]:

@@ -1,26 +1,22 @@
 """Weight files of tensors by name: safetensors, npz, and PyTorch's pth. Nothing is unpickled.
 
-Formats: huggingface/safetensors, README "Format"; numpy `lib/format.py`; `torch.load` with
-`weights_only=True`. Every read is bounded by the size of the file.
+Formats: the `safetensors` package; numpy `lib/format.py`; `torch.load` with `weights_only=True`.
+Every read is bounded by the size of the file.
 """
 
-import json
 import math
-import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import ml_dtypes  # gives NumPy bfloat16
 import numpy as np
+from safetensors.numpy import load_file
 
 from ssd_jax.errors import CheckpointError
 from ssd_jax.weights.imported import ImportedWeights
 
-_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
-    "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
 _MAX_EXPANSION = 100  # that a file may grow when it is unpacked; trained weights hardly do
 
 
@@ -52,39 +48,14 @@ def _unreadable_as_error(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
-        raise CheckpointError(f"{path}: not a whole {path.suffix} file ({reason})") from error
+        raise CheckpointError(f"{path}: not a complete {path.suffix} file ({reason})") from error
 
 
 def safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of a safetensors file: 8 bytes of length, a JSON header, then the numbers."""
-    data = np.memmap(path, np.uint8, "r") if path.stat().st_size else b""
-    (length,) = struct.unpack_from("<Q", data)
-    if length > len(data) - 8:
-        raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
-    header = json.loads(bytes(data[8 : 8 + length]), object_pairs_hook=_without_repetition)
-    header.pop("__metadata__", None)
-    spans = sorted((entry["data_offsets"], name) for name, entry in header.items())
-    found, end = {}, 0
-    for (first, last), name in spans:
-        dtype, shape = np.dtype(_DTYPES[header[name]["dtype"]]), header[name]["shape"]
-        sizes = [first, last, *shape]
-        if any(type(size) is not int or size < 0 for size in sizes) or first != end:
-            raise ValueError(f"{name!r} is {shape} at {first} … {last}, after {end}")
-        if math.prod(shape) * dtype.itemsize != last - first or 8 + length + last > len(data):
-            raise ValueError(f"{name!r} {shape} has {last - first} bytes, or they are cut off")
-        value = np.frombuffer(data, dtype, math.prod(shape), 8 + length + first).reshape(shape)
-        if header[name]["dtype"] == "BF16":  # the upper half of a float32
-            value = (value.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        found[name], end = value, last
-    if 8 + length + end != len(data):
-        raise ValueError(f"{len(data) - 8 - length - end} bytes too many")
-    return found
-
-
-def _without_repetition(pairs: list[tuple]) -> dict:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name is there twice")
-    return dict(pairs)
+    """Tensors of a safetensors file, bfloat16 as float32."""
+    tensors = load_file(path)
+    bfloat16 = np.dtype(ml_dtypes.bfloat16)
+    return {k: v.astype(np.float32) if v.dtype == bfloat16 else v for k, v in tensors.items()}
 
 
 def npz(path: Path) -> dict[str, np.ndarray]:

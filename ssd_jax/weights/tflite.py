@@ -88,7 +88,7 @@ def tensors(data: bytes) -> dict[str, np.ndarray]:
     try:
         return _constants(_Table.root(data), len(data))
     except (ValueError, IndexError, OverflowError, struct.error) as error:
-        raise CheckpointError(f"not a whole TensorFlow Lite file ({error})") from error
+        raise CheckpointError(f"not a complete TensorFlow Lite file ({error})") from error
 
 
 def _constants(model: "_Table", budget: int) -> dict[str, np.ndarray]:

@@ -211,7 +211,7 @@ def test_other_layers_are_refused(layers, message):
     ],
 )  # fmt: skip
 def test_what_is_no_such_file_is_refused(data):
-    with pytest.raises(CheckpointError, match="not a whole Caffe file"):
+    with pytest.raises(CheckpointError, match="not a complete Caffe file"):
         caffe.tensors(data)
 
 

@@ -87,7 +87,7 @@ def test_a_column_major_array_keeps_its_order(read):
     ],
 )  # fmt: skip
 def test_a_header_that_does_not_fit_its_file_is_refused(read, change):
-    with pytest.raises(CheckpointError, match=r"weights\.safetensors: not a whole"):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors: not a complete"):
         read(safetensors(VALUES, **{"a/kernel": change}), ".safetensors")
 
 
@@ -115,7 +115,7 @@ def test_objects_are_never_unpickled(read):
         def __reduce__(self):
             return pytest.fail, ("unpickled",)
 
-    with pytest.raises(CheckpointError, match="not a whole .npz file"):
+    with pytest.raises(CheckpointError, match="not a complete .npz file"):
         read(npz({"x": np.array([Trap()], object)}), ".npz")
 
 
@@ -177,11 +177,11 @@ def test_pytorch_tensors_come_back_without_unpickling_more(tmp_path):
     data = path.read_bytes()
     for length in range(0, len(data), 97):
         path.write_bytes(data[:length])
-        with pytest.raises(CheckpointError, match=r"x\.pth: not a whole"):
+        with pytest.raises(CheckpointError, match=r"x\.pth: not a complete"):
             files.read_tensors(path)
     for content in ({"a": pytest.fail}, {"epoch": 3}, [1], {"a": torch.ones(1).expand(2**40)}):
         torch.save(content, path)
-        with pytest.raises(CheckpointError, match=r"x\.pth: not a whole"):
+        with pytest.raises(CheckpointError, match=r"x\.pth: not a complete"):
             files.read_tensors(path)
 
 

@@ -203,7 +203,7 @@ def test_tensors_that_share_bytes_are_refused():
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\0\0\0\0TFL3", b"\x80\x04K\x01." * 40])
 def test_what_is_no_such_file_is_refused(data):
-    with pytest.raises(CheckpointError, match="not a whole TensorFlow Lite file"):
+    with pytest.raises(CheckpointError, match="not a complete TensorFlow Lite file"):
         tflite.tensors(data)
 
 
