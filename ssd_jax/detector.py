@@ -73,12 +73,13 @@ def build_checked_detector(
 
 
 def init_variables(detector: Detector) -> Variables:
-    """Random weights from `config.seed`."""
-    images = jnp.zeros((1, *detector.config.image_size, 3), jnp.float32)
+    """Random weights from `config.seed`, computed on the CPU: the same for any accelerator."""
     init = jax.jit(partial(detector.model.init, train=False))
-    # Some shapes of kernels take XLA:CPU ten seconds to compile with the default generator.
-    key = jax.random.key(detector.config.seed, impl="rbg")
-    return {"batch_stats": {}} | init(key, images)
+    with devices.on_cpu():
+        images = jnp.zeros((1, *detector.config.image_size, 3), jnp.float32)
+        # With the default generator XLA:CPU takes ten seconds to compile some shapes of kernels.
+        key = jax.random.key(detector.config.seed, impl="rbg")  # its numbers differ by platform
+        return {"batch_stats": {}} | init(key, images)
 
 
 def abstract_variables(detector: Detector) -> Variables:

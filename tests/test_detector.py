@@ -2,14 +2,23 @@
 
 import json
 
+import jax
 import micro
+import numpy as np
 import pytest
 
 from ssd_jax import evaluate, train
-from ssd_jax.detector import build_checked_detector, build_detector, detector_parameter_names
+from ssd_jax.detector import (
+    build_checked_detector,
+    build_detector,
+    detector_parameter_names,
+    init_variables,
+)
 from ssd_jax.errors import CheckpointError, ConfigError
+from ssd_jax.parameter_names import flatten_parameters
 from ssd_jax.runs.folder import RunInfo, run_metadata, write_run_files
 from ssd_jax.runs.load import LoadedRun, load_run
+from ssd_jax.runtime import devices
 
 CLASSES = ("box", "disk", "ring", "triangle")
 
@@ -196,3 +205,28 @@ def test_a_run_is_not_scored_on_other_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "load_run", lambda *_: opened)
     with pytest.raises(ConfigError, match="has triangle, which"):
         evaluate.evaluate_run(tmp_path, config)
+
+
+def test_initial_weights_are_those_of_the_seed_on_any_device():
+    """Computed on the CPU, so that a run starts alike on every accelerator; numbers on record."""
+    detector = build_detector(micro.get_config(), 5)
+    weights = flatten_parameters(init_variables(detector)["params"])
+    with jax.default_device(jax.devices()[1]):  # stands for an accelerator
+        elsewhere = init_variables(detector)["params"]
+    assert {leaf.device for leaf in jax.tree.leaves(elsewhere)} == {jax.devices("cpu")[0]}
+    for name, value in flatten_parameters(elsewhere).items():
+        np.testing.assert_array_equal(value, weights[name])
+    for name, expected in {
+        "backbone/stem/kernel": [-0.13767239, -0.17013292, 0.01142978],
+        "heads/classification_0/kernel": [-0.02595231, -0.01544374, -0.0193097],
+    }.items():
+        np.testing.assert_allclose(weights[name].ravel()[:3], expected, rtol=1e-6)
+
+
+def test_without_a_cpu_backend_the_default_device_is_used(monkeypatch):
+    def unknown(backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", unknown)
+    with devices.on_cpu():
+        pass

@@ -6,6 +6,7 @@ step is written once, as a plain function with an optional axis name.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -161,6 +162,17 @@ def describe_devices(batch_size: int) -> str:
     here = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
     here += f" in each of {count} processes" if count > 1 else ""
     return f"{here}, batch {batch_size}, {batch_size // jax.device_count()} a device"
+
+
+def on_cpu() -> AbstractContextManager:
+    """Inside, computations run on the CPU of the host, whatever the default device is.
+
+    Where JAX_PLATFORMS leaves out the CPU, they run on the default device.
+    """
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return nullcontext()
 
 
 def peak_memory_gib() -> float | None:
