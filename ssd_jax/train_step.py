@@ -124,7 +124,10 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
         "positives": global_sum(loss.positives.sum()),
         "negatives": global_sum(loss.negatives.sum()),
         "gradient_norm": global_norm(gradient),
-        "learning_rate": learning_rate_schedule(config.optim, config.steps)(state.step),
+        # A skipped step does not advance the optimizer's schedule.
+        "learning_rate": learning_rate_schedule(config.optim, config.steps)(
+            state.step - state.skipped
+        ),
         "skipped": new_state.skipped,
         "consecutive_skipped": new_state.consecutive_skipped,
         "per_image_loss": per_image,

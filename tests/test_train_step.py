@@ -7,6 +7,7 @@ import micro
 import numpy as np
 import pytest
 
+from ssd_jax import train_step as train_step_module
 from ssd_jax.detector import build_detector, jitter_colors, match_targets, predict
 from ssd_jax.runtime import devices
 from ssd_jax.train_step import abstract_state, inference_variables, init_state, train_step
@@ -217,3 +218,29 @@ def test_abstract_state_is_the_states_shape():
     real, abstract = init_state(detector), abstract_state(detector)
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), real)
     assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), abstract)
+
+
+def test_the_reported_rate_is_the_one_that_was_used_also_after_a_skipped_step(monkeypatch):
+    """Without momentum and decay an update is the rate times the gradient."""
+    losses_of = train_step_module._per_image_losses
+
+    def poisoned(detector, logits, offsets, targets, samples):
+        loss = losses_of(detector, logits, offsets, targets, samples)
+        return loss._replace(localization=jnp.where(samples < 0, jnp.inf, loss.localization))
+
+    monkeypatch.setattr(train_step_module, "_per_image_losses", poisoned)
+    config = {"optim__warmup_steps": 10, "optim__momentum": 0.0, "optim__weight_decay": 0.0,
+              "optim__clip_norm": 0.0, "steps": 20, "optim__learning_rate": 0.5}  # fmt: skip
+    _, state, compiled = one_device(**config)
+    bad = batch() | {"sample": np.full(4, -1, np.int32)}
+    rates, used = [], []
+    for each in (batch(), bad, bad, batch(seed=1), batch(seed=2)):
+        before = jax.device_get(state.params)
+        state, metrics = compiled(state, each)
+        change = jax.tree.map(np.subtract, jax.device_get(state.params), before)
+        norm = np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(change)))
+        rates.append(float(metrics["learning_rate"]))
+        used.append(0.05 if norm == 0 and rates[-1] else norm / float(metrics["gradient_norm"]))
+    assert int(state.skipped) == 2
+    np.testing.assert_allclose(rates, np.float32([0, 0.05, 0.05, 0.05, 0.1]), rtol=1e-5)
+    np.testing.assert_allclose(used, rates, rtol=1e-2)
