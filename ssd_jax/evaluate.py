@@ -101,9 +101,10 @@ def coco_scores(
     source: Source, ground_truth: list[dict], detections: list[dict]
 ) -> Iterator[tuple[str, float]]:
     """The twelve COCO numbers, from the original annotation file where the source has one."""
-    if getattr(source, "scoring_inputs", None) is None:
+    scoring_inputs = getattr(source, "scoring_inputs", None)
+    if scoring_inputs is None:
         return coco.evaluate(ground_truth, detections, source.classes)
-    content, image_ids, category_ids = source.scoring_inputs()
+    content, image_ids, category_ids = scoring_inputs()
     sizes = [gt["size"] for gt in ground_truth]
     results = coco.to_results(detections, image_ids, category_ids, sizes)
     return coco.evaluate_results(content, results)

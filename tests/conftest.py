@@ -31,3 +31,32 @@ def compilation_cache(tmp_path_factory) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+# Skips that a machine without these may have; in continuous integration any other one fails.
+_EXPECTED_SKIPS = (
+    "PyTorch is not installed",
+    "the baseline",  # of benchmarks: PyTorch
+    "no torchvision to compare with",
+    "no right to mount",
+    "no real data at",
+)
+_unexpected_skips = []
+
+
+def pytest_runtest_logreport(report):
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if not any(expected in reason for expected in _EXPECTED_SKIPS):
+            _unexpected_skips.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session):
+    if os.environ.get("CI") and _unexpected_skips:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    if os.environ.get("CI") and _unexpected_skips:
+        terminalreporter.section("skips that were not expected")
+        terminalreporter.write_line("\n".join(_unexpected_skips))

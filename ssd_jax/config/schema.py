@@ -87,7 +87,7 @@ PIXEL = number("from 0 to 255", lambda x: 0 <= x <= 255)
 BOOL = Rule("True or False", lambda x: isinstance(x, bool))
 STR = Rule("text, empty for none", lambda x: isinstance(x, str))
 NONEMPTY_STR = Rule("text that is not empty", lambda x: isinstance(x, str) and bool(x.strip()))
-SCALAR_OR_TUPLE = Rule(
+SCALAR_OR_TUPLE: Rule = Rule(
     "a finite number, a text, or a tuple of them",
     lambda x: isinstance(x, str | bool) or _is_number(x) or tuple_of(SCALAR_OR_TUPLE).is_valid(x),
 )

@@ -186,7 +186,7 @@ def first_accepted(
         center = (boxes[:, :2] + boxes[:, 2:]) / 2
         low, high = patches[:, :, None, :2], patches[:, :, None, 2:]
         reached &= ((low < center) & (center < high)).all(axis=3)
-    accepted = reached.any(axis=2)
+    accepted: np.ndarray = reached.any(axis=2)  # [S, T]
     rows = np.flatnonzero(accepted.any(axis=1))
     return patches[rows, accepted[rows].argmax(axis=1)]
 

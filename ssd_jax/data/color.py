@@ -101,29 +101,29 @@ def _jitter_one(
     # The numbers of an operation do not depend on which others the config lists.
     chance, position = jax.random.uniform(key, (2, len(OPERATIONS) + 1), jnp.float32)
 
-    def draw(name: str, low: float, high: float, neutral: float, probability: float) -> Amount:
-        index = OPERATIONS.index(name)
+    def draw(name: str, limits: tuple[float, float], neutral: float, probability: float) -> Amount:
+        index, (low, high) = OPERATIONS.index(name), limits
         amount = low + (high - low) * position[index]
         return jnp.where(chance[index] < probability, amount, neutral)
 
     names, probability = config.operations, config.probability
-    factor = draw("contrast", *config.contrast, 1.0, probability)
+    factor = draw("contrast", config.contrast, 1.0, probability)
     contrast_first = chance[-1] < 0.5
     rgb = tuple(image[..., channel] for channel in range(3))
     if "brightness" in names:
         rgb = brightness(
-            rgb, draw("brightness", -config.brightness, config.brightness, 0.0, probability)
+            rgb, draw("brightness", (-config.brightness, config.brightness), 0.0, probability)
         )
     if "contrast" in names:
         rgb = contrast(rgb, jnp.where(contrast_first, factor, 1.0))
     if "saturation" in names:
-        rgb = saturation(rgb, draw("saturation", *config.saturation, 1.0, probability))
+        rgb = saturation(rgb, draw("saturation", config.saturation, 1.0, probability))
     if "hue" in names:
-        rgb = hue(rgb, draw("hue", -config.hue, config.hue, 0.0, probability))
+        rgb = hue(rgb, draw("hue", (-config.hue, config.hue), 0.0, probability))
     if "contrast" in names:
         rgb = contrast(rgb, jnp.where(contrast_first, 1.0, factor))
     if "channel_order" in names:
-        index = draw("channel_order", 0.0, float(len(CHANNEL_ORDERS)), 0.0, config.channel_order)
+        index = draw("channel_order", (0.0, float(len(CHANNEL_ORDERS))), 0.0, config.channel_order)
         rgb = channel_order(rgb, jnp.asarray(CHANNEL_ORDERS)[index.astype(jnp.int32)])
     return jnp.stack(rgb, axis=-1)
 

@@ -21,7 +21,7 @@ def configure_jax(deterministic: bool = False) -> None:
     """
     if deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC_FLAG}".strip()
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         folder = cache_dir()
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)

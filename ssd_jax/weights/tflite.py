@@ -16,7 +16,12 @@ from ssd_jax.multibox import boxes as box_ops
 from ssd_jax.weights.imported import ImportedWeights, check_normalization
 
 # Of `TensorType`: the number formats of weights, biases and anchors.
-_DTYPES = {0: np.dtype("<f4"), 2: np.dtype("<i4"), 3: np.dtype("u1"), 9: np.dtype("i1")}
+_DTYPES: dict[int, np.dtype] = {
+    0: np.dtype("<f4"),
+    2: np.dtype("<i4"),
+    3: np.dtype("u1"),
+    9: np.dtype("i1"),
+}
 _LONGEST_NAME, _MOST_AXES = 1000, 8
 
 _KERNEL, _BIAS = r"weights_quant/FakeQuantWithMinMaxVars", r"(?:Conv2D|depthwise)(?:_Fold)?_bias"

@@ -6,6 +6,7 @@ sum written as one multiply-add for each tap.
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ def depthwise_by_taps(
 
     Sums in float32, as accelerators do, and returns the dtype of `x`.
     """
-    total = 0.0
+    total: Any = 0.0
     for (i, j), tap in _taps(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel.shape[0], stride):
         weight = kernel[i, j][None, None]  # [1, 1, 1, N]
         total += tap.astype(jnp.float32) * weight.astype(jnp.float32)
