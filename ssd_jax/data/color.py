@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 Rgb = tuple[Float[Array, "H W"], Float[Array, "H W"], Float[Array, "H W"]]
 Amount = Float[Array, ""]
 OPERATIONS = ("brightness", "contrast", "saturation", "hue", "channel_order")
+_DRAWS = 6  # one for each of these operations and one for the place of contrast
 CHANNEL_ORDERS = np.array(
     [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]], np.int32
 )
@@ -98,8 +99,9 @@ def channel_order(rgb: Rgb, order: Int[Array, "3"]) -> Rgb:
 def _jitter_one(
     key: Key[Array, ""] | UInt32[Array, "2"], image: Float[Array, "H W 3"], config: ConfigDict
 ) -> Float[Array, "H W 3"]:
-    # The numbers of an operation do not depend on which others the config lists.
-    chance, position = jax.random.uniform(key, (2, len(OPERATIONS) + 1), jnp.float32)
+    # The numbers of an operation do not depend on which others the config lists. Another operation
+    # must draw its own from `jax.random.fold_in(key, 2)`, so that these stay and old runs resume.
+    chance, position = jax.random.uniform(key, (2, _DRAWS), jnp.float32)
 
     def draw(name: str, limits: tuple[float, float], neutral: float, probability: float) -> Amount:
         index, (low, high) = OPERATIONS.index(name), limits

@@ -108,6 +108,8 @@ def _build_backbone(model: ConfigDict, axis_name: str | None) -> nn.Module:
     try:
         backbone = importlib.import_module(f"{models.__name__}.{model.name}").Backbone
     except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not error.name.startswith(models.__name__):
+            raise  # the file is there, and imports a module that is not
         raise ConfigError(
             f"model.name is {model.name!r}: no file of ssd_jax/models with a Backbone; there are "
             "vgg, mobilenet_v1, mobilenet_v3, resnet and small"

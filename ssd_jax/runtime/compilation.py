@@ -31,7 +31,7 @@ def configure_jax(deterministic: bool = False) -> None:
 
 
 def cache_dir() -> Path:
-    """$XDG_CACHE_HOME/ssd_jax/xla-…, one for each kind of processor.
+    """$XDG_CACHE_HOME/ssd_jax/programs-…, one for each kind of processor.
 
     A program that was compiled for another processor, on a home folder that machines share, may
     use instructions that this one lacks.
@@ -40,4 +40,5 @@ def cache_dir() -> Path:
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.exists() else []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     kind = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-    return Path(home) / "ssd_jax" / f"xla-{kind}"
+    # JAX cannot limit a folder that it filled without a limit, as `xla-…` of version 0.1.
+    return Path(home) / "ssd_jax" / f"programs-{kind}"

@@ -8,6 +8,7 @@ from configs import ssd300_vgg16_voc
 from ssd_jax.config import schema
 from ssd_jax.data import augment, color
 from ssd_jax.models import ssd
+from ssd_jax.multibox import losses
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,3 +63,8 @@ def test_a_config_is_judged_before_jax_starts(module):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_losses_are_those_of_the_code():
+    rule = schema.FIELDS["loss.classification"].rule
+    assert rule.description == f"one of {', '.join(losses._CROSS_ENTROPY)}"

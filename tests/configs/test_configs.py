@@ -92,6 +92,6 @@ def test_own_photographs_are_never_in_both_sets(tmp_path, lists, train, test):
     folder.mkdir(parents=True)
     for name in lists:
         (folder / f"{name}.txt").write_text("a\n")
-    config = load(FILES[-1]).get_config(str(tmp_path))
+    config = load(FOLDER / "voc_folder.py").get_config(str(tmp_path))
     assert config.data.train == (f"voc:{tmp_path}:{train}",)
     assert config.data.test == (f"voc:{tmp_path}:{test}",)
