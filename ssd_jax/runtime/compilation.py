@@ -25,13 +25,14 @@ def configure_jax(deterministic: bool = False) -> None:
         folder = cache_dir()
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
+            _delete_unlimited_programs(folder)
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_compilation_cache_max_size", _MAX_CACHE_BYTES)
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def cache_dir() -> Path:
-    """$XDG_CACHE_HOME/ssd_jax/programs-…, one for each kind of processor.
+    """$XDG_CACHE_HOME/ssd_jax/xla-…, one for each kind of processor.
 
     A program that was compiled for another processor, on a home folder that machines share, may
     use instructions that this one lacks.
@@ -40,5 +41,15 @@ def cache_dir() -> Path:
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.exists() else []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     kind = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-    # JAX cannot limit a folder that it filled without a limit, as `xla-…` of version 0.1.
-    return Path(home) / "ssd_jax" / f"programs-{kind}"
+    return Path(home) / "ssd_jax" / f"xla-{kind}"
+
+
+def _delete_unlimited_programs(folder: Path) -> None:
+    """Delete programs without the file that says when they were last used.
+
+    A process that was killed leaves one, and so does a cache without a limit, as of version 0.1.
+    While there is one, JAX adds no program to a cache with a limit.
+    """
+    for program in folder.glob("*-cache"):
+        if not program.with_name(f"{program.name.removesuffix('-cache')}-atime").exists():
+            program.unlink(missing_ok=True)

@@ -122,10 +122,10 @@ def _(folder):
     report, _ = look(folder, *[thing(box=(0.1, 0.1, 0.9, 0.1 + i / 10)) for i in range(2, 9)])
     assert "are their numbers fractions of the image?" in report["errors"][0]
     with pytest.raises(DataError, match="it.txt, line 1: 50 40 20 20 are not shares"):
-        labelled(folder, "0 50 40 20 20")
+        labeled(folder, "0 50 40 20 20")
 
 
-def labelled(folder, text, **image):
+def labeled(folder, text, **image):
     """A YOLO folder with one image and its labels."""
     (folder / "yolo").mkdir(exist_ok=True)
     write_image(folder / "yolo" / "it.jpg", **image)
@@ -199,7 +199,7 @@ def _(folder):
 
 @case("label file without image (YOLO)")
 def _(folder):
-    labelled(folder, "0 .5 .5 .5 .5")
+    labeled(folder, "0 .5 .5 .5 .5")
     (folder / "yolo" / "lone.txt").write_text("")
     source = yolo.read(folder / "yolo", str(folder / "names.txt"))
     assert "1 label files without image (lone.txt)" in source.summary()
@@ -225,7 +225,7 @@ def _(folder):
     report, record = examined(folder)
     assert record.size == (80, 100) and not record.upright and not report["corrected"]
     assert decode.read_image(record.path)[10, 10].min() > 200
-    source = labelled(folder, "0 .5 .5 1 1", orientation=6)  # says nothing of the size
+    source = labeled(folder, "0 .5 .5 1 1", orientation=6)  # says nothing of the size
     assert source[0]["size"] == (80, 100) and source[0]["image"][10, 10].min() > 200
     assert "1 images whose EXIF rotation is ignored (it)" in source.summary()
 

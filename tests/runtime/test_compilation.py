@@ -16,12 +16,12 @@ COMPILE = (
 )
 
 
-def compile_in(home, arguments="", side=8, after="pass", **variables):
+def compile_in(home, arguments="", side=8, after="pass", warnings="default", **variables):
     """Compile something in a fresh process with this cache home; what it printed."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
     environment = kept | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(home)} | variables
     result = subprocess.run(
-        [sys.executable, "-c", COMPILE.format(arguments=arguments, side=side, after=after)],
+        [sys.executable, "-W", warnings, "-c", COMPILE.format(arguments=arguments, side=side, after=after)],
         cwd=ROOT, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -31,6 +31,16 @@ def compile_in(home, arguments="", side=8, after="pass", **variables):
 def test_programs_are_kept_in_the_users_cache(tmp_path):
     folder = Path(compile_in(tmp_path))
     assert folder.parent == tmp_path / "ssd_jax" and any(folder.glob("*-cache"))
+
+
+def test_a_program_that_a_killed_process_left_does_not_stop_the_cache(tmp_path):
+    folder = Path(compile_in(tmp_path))
+    left, *_ = before = set(folder.glob("*-cache"))
+    left.with_name(left.name.replace("-cache", "-atime")).unlink()
+    compile_in(tmp_path, side=9, warnings="error")  # JAX warns where it cannot add a program
+    after = set(folder.glob("*-cache"))
+    assert left not in after and after - before
+    assert len(after) == len(list(folder.glob("*-atime")))
 
 
 def test_a_folder_that_the_user_chose_stays(tmp_path):
