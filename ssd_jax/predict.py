@@ -5,6 +5,7 @@ results. The run folder is all that it needs.
 """
 
 import glob
+import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -43,7 +44,13 @@ class Picture(NamedTuple):
 
 
 class Predictor:
-    """The detector of a run, ready for pictures of any size."""
+    """The detector of a run, ready for pictures of any size.
+
+    Attributes:
+        classes: their names, without the background: label 1 is `classes[0]`.
+        detector: network, priors and config.
+        step: of the checkpoint.
+    """
 
     def __init__(self, folder: Path, which: str = "best"):
         self.detector, variables, self.classes, self.step = load_run(folder, which)
@@ -52,18 +59,60 @@ class Predictor:
         self._variables = self._runner.replicate(variables)
         self._predict = self._runner.compile_predict(partial(predict, self.detector))
 
-    def __call__(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, dict]]:
-        """Each picture with its detections: boxes [K, 4] normalized, scores [K], labels [K]."""
+    def __call__(
+        self, images: Iterable[np.ndarray | str | os.PathLike], score_threshold: float = 0.5
+    ) -> list[dict[str, np.ndarray]]:
+        """What is found in each image, from `score_threshold` on, the highest score first.
+
+        Args:
+            images: arrays uint8 [H, W, 3] RGB, or paths of image files; they may have any sizes.
+            score_threshold: scores are in [0, 1].
+
+        Returns:
+            Per image a dict of `boxes` float32 [K, 4], corners `[x_min, y_min, x_max, y_max]` in
+            pixels of the image; `scores` float32 [K]; `labels` int32 [K], from 1.
+
+        Raises DataError for a file that cannot be read, TypeError for another kind of image.
+        """
+        if isinstance(images, str | os.PathLike | np.ndarray):
+            raise TypeError(f"images must be a list of arrays or paths, not a {type(images)}")
+        found = []
+        for picture, each in self.detect(map(_to_picture, images), score_threshold):
+            height, width = picture.image.shape[:2]
+            pixels = each["boxes"] * np.float32([width, height, width, height])
+            found.append(each | {"boxes": pixels})
+        return found
+
+    def detect(
+        self, pictures: Iterable[Picture], score_threshold: float = 0.0
+    ) -> Iterator[tuple[Picture, dict[str, np.ndarray]]]:
+        """Each picture with its detections: boxes [K, 4] normalized, scores [K], labels [K].
+
+        It holds the pictures of one batch at a time.
+        """
         pictures = iter(pictures)
         while batch := list(islice(pictures, self._rows)):
             images = np.stack([self._resize(picture.image) for picture in batch])
             images = np.pad(images, ((0, self._rows - len(batch)), (0, 0), (0, 0), (0, 0)))
             detections = detect_batch(self._runner, self._predict, self._variables, images)
-            yield from zip(batch, detections)  # without those of the rows that fill up the batch
+            for picture, found in zip(batch, detections):  # without the rows that fill the batch
+                kept = (found["scores"] >= score_threshold) & (found["labels"] > 0)
+                yield picture, {name: values[kept] for name, values in found.items()}
 
     def _resize(self, image: np.ndarray) -> np.ndarray:
         config = self.detector.config
         return augment.resize({"image": image}, config.image_size, config.model.mean)["image"]
+
+
+def _to_picture(image: np.ndarray | str | os.PathLike) -> Picture:
+    if isinstance(image, str | os.PathLike):
+        return _read_picture(0, Path(image))
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+        raise TypeError(
+            "an image must be a path or an array uint8 [H, W, 3] RGB, not "
+            f"{getattr(image, 'dtype', type(image))} {getattr(image, 'shape', '')}"
+        )
+    return Picture(0, Path(), None, image)
 
 
 def predict_files(
@@ -81,9 +130,7 @@ def predict_files(
     results, table = [], []
     with _PictureWriter(output, predictor.classes) as writer:
         pictures = tqdm(_read(paths, errors), desc="pictures", unit="", disable=None)
-        for picture, found in predictor(iter(pictures)):
-            kept = (found["scores"] >= score_threshold) & (found["labels"] > 0)
-            found = {name: values[kept] for name, values in found.items()}
+        for picture, found in predictor.detect(iter(pictures), score_threshold):
             results += _results(picture, found, predictor.classes)
             table.append(_table_row(picture, found, predictor.classes))
             writer.write(picture, found)
@@ -115,10 +162,14 @@ def _read(paths: list[Path], errors: list[SsdError]) -> Iterator[Picture]:
             if path.suffix.lower() in _VIDEO_SUFFIXES:
                 yield from _frames(image_id, path)
             else:
-                decode.read_header(path)  # raises for a picture too large for memory
-                yield Picture(image_id, path, None, decode.read_image(path))
+                yield _read_picture(image_id, path)
         except DataError as error:
             errors.append(error)
+
+
+def _read_picture(image_id: int, path: Path) -> Picture:
+    decode.read_header(path)  # raises for a picture too large for memory
+    return Picture(image_id, path, None, decode.read_image(path))
 
 
 def _frames(image_id: int, path: Path) -> Iterator[Picture]:

@@ -5,7 +5,9 @@ import micro
 import numpy as np
 import pytest
 
+import ssd_jax
 from ssd_jax import evaluate, predict, train
+from ssd_jax.data import decode
 from ssd_jax.errors import CheckpointError, ConfigError, DataError
 
 
@@ -66,12 +68,41 @@ def test_predictions_agree_with_the_evaluation(run):
     predictor = predict.Predictor(run, "best")
     source = train.sources.make_source(("shapes:test:3",), micro.get_config())
     images = [predict.Picture(i, None, None, source[i]["image"]) for i in range(3)]
-    from_files = [found for _, found in predictor(images)]
+    from_files = [found for _, found in predictor.detect(images)]
     evaluator = evaluate.Evaluator(predictor.detector, source, predictor._runner)
     evaluated = [row for _, rows in evaluator._detect_batches(predictor._variables) for row in rows]
     for expected, found in zip(evaluated[:3], from_files):
         np.testing.assert_array_equal(found["labels"], expected["labels"])
         np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-6)
+
+
+def test_arrays_and_paths_of_any_size_are_predicted_in_python(run, pictures, tmp_path):
+    """As `predict_files` on the same images; boxes are pixels of each image."""
+    paths = sorted(pictures.glob("*.*g"))
+    results = predict.predict_files(run, str(pictures), tmp_path / "out", 0.1)
+    predictor = ssd_jax.load(run)
+    mixed = [decode.read_image(paths[0]), paths[1], str(paths[2])]
+    found = predictor(mixed, score_threshold=0.1)
+    assert len(found) == 3 and sum(len(each["boxes"]) for each in found) == len(results) > 0
+    for image_id, each in enumerate(found):
+        expected = [result for result in results if result["image_id"] == image_id]
+        names = [predictor.classes[label - 1] for label in each["labels"]]
+        assert names == [result["category_name"] for result in expected]
+        x_min, y_min, x_max, y_max = each["boxes"].T
+        xywh = np.stack([x_min, y_min, x_max - x_min, y_max - y_min], 1)
+        np.testing.assert_allclose(xywh, [r["bbox"] for r in expected], atol=0.02)
+        np.testing.assert_allclose(each["scores"], [r["score"] for r in expected], atol=1e-4)
+    assert predictor([]) == []
+
+
+def test_what_is_no_image_is_refused_in_python(run, pictures):
+    predictor = ssd_jax.load(run)
+    with pytest.raises(TypeError, match="a list of arrays or paths"):
+        predictor(str(pictures / "b.jpg"))
+    with pytest.raises(TypeError, match=r"not float64 \(4, 4, 3\)"):
+        predictor([np.zeros((4, 4, 3))])
+    with pytest.raises(DataError, match="nothing.jpg"):
+        predictor([pictures / "nothing.jpg"])
 
 
 def test_globs_and_their_absence(pictures, tmp_path):

@@ -34,7 +34,8 @@ def test_it_predicts_as_it_did():
     assert predictor.step == EXPECTED["best_step"]
     source = sources.make_source(SCENES, predictor.detector.config)
     pictures = [predict.Picture(i, Path(), None, source[i]["image"]) for i in range(2)]
-    for expected, (_, found) in zip(EXPECTED["detections"], predictor(pictures), strict=True):
+    detections = predictor.detect(pictures)
+    for expected, (_, found) in zip(EXPECTED["detections"], detections, strict=True):
         np.testing.assert_array_equal(found["labels"][:5], expected["labels"])
         np.testing.assert_allclose(found["scores"][:5], expected["scores"], atol=1e-4)
         np.testing.assert_allclose(found["boxes"][:5], expected["boxes"], atol=1e-3)

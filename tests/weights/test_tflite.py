@@ -321,10 +321,9 @@ def test_raccoons_are_found_as_other_animals(real_data, tmp_path, capsys):
         for i in range(len(source))
     )
     names, covered = [], 0
-    for picture, found in predictor(pictures):
-        sure = (found["scores"] >= 0.5) & (found["labels"] > 0)
-        classes = [config.data.classes[label - 1] for label in found["labels"][sure]]
-        others = found["boxes"][sure][[name != "person" for name in classes]]
+    for picture, found in predictor.detect(pictures, 0.5):
+        classes = [config.data.classes[label - 1] for label in found["labels"]]
+        others = found["boxes"][[name != "person" for name in classes]]
         truths = source[picture.image_id]["boxes"]
         covered += int((box_ops.iou(truths, others).max(1, initial=0) >= 0.5).sum())
         names += classes
