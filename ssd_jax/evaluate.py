@@ -14,7 +14,7 @@ from ssd_jax.data.sources import Source
 from ssd_jax.detector import Detector, Variables, class_list_errors, predict
 from ssd_jax.errors import ConfigError
 from ssd_jax.metrics import coco, voc
-from ssd_jax.runs.folder import check_same_experiment
+from ssd_jax.runs.folder import check_same_detector
 from ssd_jax.runs.load import load_run
 from ssd_jax.runs.results import write_results
 from ssd_jax.runtime import devices, distributed
@@ -124,10 +124,10 @@ def detect_batch(
 def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[str, float]:
     """Scores of a checkpoint of the run in `folder` on `config.data.test`; writes results.json.
 
-    Raises ConfigError where `config` is another experiment than the run's.
+    Raises ConfigError where `config` is of another detector than the run's.
     """
     validate(config)
-    check_same_experiment(folder, config)
+    check_same_detector(folder, config)
     run = load_run(folder, which)
     detector = run.detector._replace(config=config)
     source = sources.make_source(config.data.test, config, run.classes)

@@ -178,10 +178,17 @@ def test_another_experiment_in_the_same_folder_is_refused(whole):
         train.train_and_evaluate(micro.get_config(optim__momentum=0.5), whole[0])
 
 
-def test_evaluation_alone_gives_the_same_scores(whole):
+@pytest.mark.parametrize("change", [{}, {"optim__momentum": 0.5, "seed": 7}])
+def test_evaluation_alone_gives_the_same_scores(whole, change):
+    """Also with other fields that only training reads."""
     folder, scores = whole
-    again = evaluate.evaluate_run(folder, micro.get_config(), "latest")
+    again = evaluate.evaluate_run(folder, micro.get_config(**change), "latest")
     assert again == pytest.approx(scores, nan_ok=True, abs=1e-6)
+
+
+def test_evaluation_with_another_detector_is_refused(whole):
+    with pytest.raises(ConfigError, match=r"another detector.*\n.*threshold: 0\.5 -> 0\.4"):
+        evaluate.evaluate_run(whole[0], micro.get_config(matching__threshold=0.4))
 
 
 def poison(monkeypatch, steps, rows=4):

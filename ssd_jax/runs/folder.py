@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssd_jax.config.comparison import differences, experiment_fields
+from ssd_jax.config.comparison import detector_fields, differences, experiment_fields
 from ssd_jax.config.serialization import load_config, to_saved
 from ssd_jax.errors import CheckpointError, ConfigError, ResourceError
 from ssd_jax.runtime import distributed
@@ -155,6 +155,19 @@ def check_same_experiment(
         listed = "\n  ".join(lines)
         raise ConfigError(
             f"{folder} holds another experiment; choose another --workdir, or undo:\n  {listed}"
+        )
+
+
+def check_same_detector(folder: Path, config: ConfigDict) -> None:
+    """Raise ConfigError naming the fields in which the folder's run is another detector.
+
+    Fields that only training reads may differ: seed, batch size, augmentation, optimizer.
+    """
+    saved = detector_fields(read_run_info(folder).config)
+    if lines := differences(saved, detector_fields(config)):
+        listed = "\n  ".join(lines)
+        raise ConfigError(
+            f"{folder} holds another detector; correct --config, or undo:\n  {listed}"
         )
 
 

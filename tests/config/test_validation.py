@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import ssd300_vgg16_voc
-from ssd_jax.config.comparison import differences, experiment_fields
+from ssd_jax.config.comparison import detector_fields, differences, experiment_fields
 from ssd_jax.config.schema import FIELDS
 from ssd_jax.config.serialization import from_saved, to_dict
 from ssd_jax.config.validation import validate
@@ -49,6 +49,20 @@ def test_what_makes_another_experiment(change):
 def test_what_may_differ_on_resume(change):
     old, new = experiment_fields(micro.get_config()), experiment_fields(micro.get_config(**change))
     assert old == new
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({"seed": 1}, True), ({"batch_size": 8}, True), ({"optim__warmup_steps": 7}, True),
+        ({"augment__flip__vertical": 0.5}, True), ({"init__source": "runs/x"}, True),
+        ({"model__backbone__levels": 3}, False), ({"priors__clip": "size"}, False),
+        ({"image_size": (40, 40)}, False), ({"loss__classification": "sigmoid"}, False),
+    ],
+)  # fmt: skip
+def test_what_makes_another_detector(change, is_same):
+    old, new = detector_fields(micro.get_config()), detector_fields(micro.get_config(**change))
+    assert (old == new) == is_same
 
 
 BASE = ssd300_vgg16_voc.get_config().to_dict()
