@@ -19,7 +19,9 @@ def define_flags() -> None:
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where none is detected.")
     flags.DEFINE_integer("num_processes", None, "Number of processes; 1 does not look for others.")
     flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
-    flags.mark_flag_as_required("config")
+    flags.register_validator(
+        "config", lambda value: value is not None, "--config=configs/NAME.py is required"
+    )
 
 
 def main() -> None:

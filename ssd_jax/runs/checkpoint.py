@@ -34,6 +34,7 @@ from ssd_jax.runtime.progress import log_line
 State = Any
 _RETENTION = {"latest": 2, "best": 1}
 MAX_CHECKPOINTS = sum(_RETENTION.values())
+_NOTHING_SAVED = "no checkpoints in {}: has this run saved one yet?"
 _ORBAX_ERROR_DELAY_S = 1.0
 # Field of the state in checkpoints of version 0.1 -> today's.
 _RENAMED_FIELDS = {"skipped_in_a_row": "consecutive_skipped"}
@@ -56,7 +57,7 @@ class Checkpoints:
                 for unfinished in folder.glob("*/*tmp*"):
                     shutil.rmtree(unfinished)
         elif not any((folder / name).is_dir() for name in _RETENTION):
-            raise CheckpointError(f"no checkpoints in {folder}: has this run saved one yet?")
+            raise CheckpointError(_NOTHING_SAVED.format(folder))
         self._orbax = _orbax()
         self._background = ThreadPoolExecutor(1, "save")
         self._pending: Future | None = None
@@ -118,6 +119,8 @@ class Checkpoints:
         candidates = self._candidates(which)
         if not candidates:
             existing = ", ".join(f"{p.parent.name}/{p.name}" for p in self._candidates("latest"))
+            if not existing:
+                raise CheckpointError(_NOTHING_SAVED.format(self._folder))
             raise CheckpointError(
                 f"no checkpoint {which!r} in {self._folder}; there are: {existing}"
             )

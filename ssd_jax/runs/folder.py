@@ -131,7 +131,7 @@ def read_run_info(folder: Path) -> RunInfo:
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{folder} is not a run: it has no {Path(error.filename).name}. "
-            "Train into it first, or correct --workdir"
+            "Name the folder of a training, or of an import (python -m scripts.import_weights)"
         ) from error
     except ConfigError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error

@@ -14,6 +14,7 @@ from ssd_jax.errors import ConfigError, ResourceError, SsdError
 _DISK_ERRORS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM,
 )  # fmt: skip
+_MISSING_FILE = re.compile(r"Failed loading config file .*No such file.*: '(.+)'", re.DOTALL)
 _MAX_LINES = 4  # of an error of a config file
 
 
@@ -71,7 +72,11 @@ def format_error(error: Exception) -> str:
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]  # ml_collections wraps one error in another
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if missing := _MISSING_FILE.search(text):
+        return f"cannot load --config: no such file {missing[1]}"
     lines = [line for line in text.splitlines() if line.strip()][:_MAX_LINES]
+    if len(lines) > 1 and lines[1].startswith("Did you mean"):
+        lines = lines[1:]  # the first is the name alone
     if isinstance(error, AttributeError | KeyError):  # a config file may still use an old name
         lines += [
             f"config.{old} is now called config.{new}"
@@ -91,7 +96,7 @@ def exit_on_error(function: Callable):
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted at once: steps since the last save are lost", file=sys.stderr)
+        print("interrupted at once: what was not saved is lost", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
         if error.errno not in _DISK_ERRORS:

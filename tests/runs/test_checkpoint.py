@@ -105,8 +105,12 @@ def test_another_shape_is_refused_with_the_place(tmp_path):
 
 
 def test_words_that_are_no_checkpoint(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="newest"):
-        checkpoints.restore("newest", state(0))
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(CheckpointError, match="no checkpoints in"):
+            checkpoints.restore("latest", state(0))
+        checkpoints.save(state(1), 1)
+        with pytest.raises(CheckpointError, match="'newest' in .*; there are: latest/1"):
+            checkpoints.restore("newest", state(0))
     with pytest.raises(CheckpointError, match="no checkpoints"):
         Checkpoints(tmp_path / "nowhere", create=False)
 
