@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ssd_jax
+from configs import ssd300_vgg16_voc
 from ssd_jax import evaluate, predict, train
 from ssd_jax.config import versions
 from ssd_jax.config.serialization import from_saved, load_config, to_dict, to_saved
@@ -99,6 +100,15 @@ def test_a_field_that_came_later_gets_the_value_of_then(run, monkeypatch):
     assert config.optim.ema_decay == 0.9
     config = from_saved(to_saved(config) | {"loss": {"label_smoothing": 0.2}})
     assert config.loss.label_smoothing == 0.2
+
+
+def test_a_changed_default_of_the_base_config_changes_no_old_run(run, monkeypatch):
+    before = load_config(run / "config.json").to_dict()
+    changed = ssd300_vgg16_voc.get_config()
+    changed.optim.momentum, changed.matching.threshold = 0.1, 0.3
+    monkeypatch.setattr(ssd300_vgg16_voc, "get_config", lambda: changed)
+    assert load_config(run / "config.json").to_dict() == before
+    assert before["optim"]["momentum"] == 0.9 and before["matching"]["threshold"] == 0.5
 
 
 def test_a_run_of_a_newer_version_is_an_error_that_says_so(run):
