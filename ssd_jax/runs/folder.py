@@ -150,12 +150,11 @@ def check_same_experiment(
     """
     run = read_run_info(folder)
     saved = experiment_fields(run.config) | {name: getattr(run, name) for name in data or {}}
-    lines = differences(saved, experiment_fields(config) | (data or {}))
-    if lines:
-        listed = "\n  ".join(lines)
-        raise ConfigError(
-            f"{folder} holds another experiment; choose another --workdir, or undo:\n  {listed}"
-        )
+    _check_equal(
+        saved,
+        experiment_fields(config) | (data or {}),
+        f"{folder} holds another experiment; choose another --workdir, or undo:",
+    )
 
 
 def check_same_detector(folder: Path, config: ConfigDict) -> None:
@@ -163,12 +162,16 @@ def check_same_detector(folder: Path, config: ConfigDict) -> None:
 
     Fields that only training reads may differ: seed, batch size, augmentation, optimizer.
     """
-    saved = detector_fields(read_run_info(folder).config)
-    if lines := differences(saved, detector_fields(config)):
-        listed = "\n  ".join(lines)
-        raise ConfigError(
-            f"{folder} holds another detector; correct --config, or undo:\n  {listed}"
-        )
+    _check_equal(
+        detector_fields(read_run_info(folder).config),
+        detector_fields(config),
+        f"{folder} holds another detector; correct --config, or undo:",
+    )
+
+
+def _check_equal(saved: dict[str, Any], given: dict[str, Any], problem: str) -> None:
+    if lines := differences(saved, given):
+        raise ConfigError("\n  ".join([problem, *lines]))
 
 
 def package_versions() -> dict[str, str]:

@@ -26,22 +26,13 @@ def read_status(folder: Path, run: plan.SweepRun) -> RunStatus:
     """The status of a run in a sweep's folder; the run may be alive."""
     workdir = folder / run.id
     metrics = read_metrics(workdir / "metrics.jsonl")
-    scores = _read_scores(folder, run)
+    scores = read_results(workdir, run.config.steps, run.config)
     state, detail = _find_state(folder, run, scores, metrics)
     rates = [line["images_per_second"] for line in metrics if line.get("images_per_second")]
     if scores and rates:
         scores["images_per_second"] = rates[-1]  # the mean since the run was last started
     pictures = sorted((workdir / "pictures").glob("detections_*.png"))
     return RunStatus(run, state, detail, scores, metrics, pictures[-1] if pictures else None)
-
-
-def is_finished(folder: Path, run: plan.SweepRun) -> bool:
-    """Whether the run has scores after its last step."""
-    return bool(_read_scores(folder, run))
-
-
-def _read_scores(folder: Path, run: plan.SweepRun) -> dict[str, float]:
-    return read_results(folder / run.id, run.config.steps, run.config)
 
 
 def _find_state(

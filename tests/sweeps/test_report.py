@@ -19,7 +19,7 @@ from ssd_jax.errors import DataError
 from ssd_jax.sweeps import aggregate, figures, launch, plan
 from ssd_jax.sweeps.prior_recall import with_prior_recall
 from ssd_jax.sweeps.report import write_report
-from ssd_jax.sweeps.run_status import RunStatus, is_finished, read_status
+from ssd_jax.sweeps.run_status import RunStatus, read_status
 from ssd_jax.sweeps.sweep_file import read_sweep, write_sweep
 from ssd_jax.visualize.images import save_image
 
@@ -93,9 +93,9 @@ def test_how_far_each_run_is(folder):
 @pytest.mark.parametrize("change", [{"step": 500}, {"data": ["voc:a:b"]}, {"postprocess": {}}])
 def test_scores_of_another_step_data_or_thresholds_are_not_the_runs(folder, change):
     run = read_sweep(folder).runs[0]
-    assert is_finished(folder, run)
+    assert read_status(folder, run).state == "finished"
     (folder / run.id / "results.json").write_text(json.dumps(results(run, 0.5, **change)))
-    assert not is_finished(folder, run)
+    assert read_status(folder, run).state != "finished"
 
 
 def test_means_and_spreads_over_seeds_by_hand(folder):
