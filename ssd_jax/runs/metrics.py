@@ -5,12 +5,15 @@ One JSON object a line, appended and flushed, so that a kill loses nothing. Repo
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ssd_jax.errors import ResourceError
+from ssd_jax.runs.tensorboard import TensorBoard
+from ssd_jax.runtime.files import parse_json, write_bytes
 
 # Names that differ between two runs of the same experiment.
 NONDETERMINISTIC_METRICS = ("images_per_second", "data_wait", "device_memory")
@@ -33,42 +36,37 @@ def rename_metrics(values: Mapping[str, Any]) -> dict[str, Any]:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, with today's names; [] where there is no file.
 
-    A line that is no JSON object with a step is left out: a kill may have cut the last one.
+    A line that is no JSON object with a step is left out: a kill may have cut the last one. So is
+    a value that is no number.
     """
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-            int(line["step"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        lines.append(rename_metrics(line))
-    return lines
+    lines = [line for line in map(_parse_line, _read_lines(path)) if line]
+    return [rename_metrics(line) for line in lines]
 
 
 class MetricsFile:
     """Appends numbers by step to `metrics.jsonl` and to TensorBoard's files.
 
-    On resume at `first_step`, lines of later steps are removed: they will be written again.
+    On resume at `first_step`, lines of later steps are removed: they will be written again. Where
+    the file cannot be written, ResourceError is raised.
     """
 
     def __init__(self, folder: Path, first_step: int):
-        # Here, because it imports PyTorch where that is installed: a second or two.
-        from tensorboardX import SummaryWriter
-
         self._path = folder / "metrics.jsonl"
         truncate_after(self._path, first_step)
-        self._file = self._path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        self._board = TensorBoard(folder / "tensorboard", first_step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line; a value that is not finite is written as null."""
         rounded = {name: _round(value) for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **rounded}) + "\n")
-        self._file.flush()
-        for name, value in rounded.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
+        try:
+            with self._path.open("a") as file:  # each time: somebody may have moved the file
+                file.write(json.dumps({"step": step, **rounded}) + "\n")
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write {self._path} ({error.strerror}): free disk space, then start the "
+                "same command again"
+            ) from error
+        self._board.scalars(step, rounded)
 
     def has(self, step: int, name: str) -> bool:
         """Whether the value `name` of step `step` is already written."""
@@ -76,27 +74,41 @@ class MetricsFile:
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture uint8 [H, W, 3] for TensorBoard."""
-        self._board.add_image(name, image, step, dataformats="HWC")
+        self._board.image(step, name, image)
 
     def close(self) -> None:
-        self._file.close()
         self._board.close()
 
 
 def truncate_after(path: Path, last_step: int) -> None:
-    """Remove lines after `last_step`, and a line that a kill cut."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= last_step:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue
-    shorter = path.with_suffix(".tmp")
-    shorter.write_text("".join(line + "\n" for line in kept))
-    os.replace(shorter, path)
+    """Remove lines after `last_step`, and a line that a kill cut.
+
+    Raises ResourceError where the file cannot be written.
+    """
+    kept = [
+        text
+        for text in _read_lines(path)
+        if (line := _parse_line(text)) and line["step"] <= last_step
+    ]
+    content = b"".join(text + b"\n" for text in kept)
+    if path.is_file() and path.read_bytes() != content:
+        write_bytes(path, content)
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines() if path.is_file() else []
+
+
+def _parse_line(text: bytes) -> dict[str, Any] | None:
+    """The numbers of a line, None where it has no step."""
+    try:
+        line = parse_json(text)
+    except ValueError:
+        return None
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return None
+    is_number = {name: value is None or type(value) in (int, float) for name, value in line.items()}
+    return {name: value for name, value in line.items() if is_number[name]}
 
 
 def _round(value: float) -> float | None:

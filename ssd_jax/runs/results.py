@@ -1,6 +1,5 @@
 """`results.json`, the newest scores of a run and what they depend on, and scores as text."""
 
-import json
 import math
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.serialization import to_dict
 from ssd_jax.runs.metrics import rename_metrics
-from ssd_jax.runtime.files import write_json
+from ssd_jax.runtime.files import read_json, write_json
 from ssd_jax.visualize.images import save_image
 
 PRIMARY_METRIC = "voc/mAP50_area"  # by which the best checkpoint is chosen
@@ -25,16 +24,22 @@ def write_results(
 
 
 def read_results(folder: Path, step: int, config: ConfigDict) -> dict[str, float]:
-    """The scores of `results.json`; {} if they are of another step, test set or postprocessing."""
+    """The scores of `results.json`.
+
+    {} if it cannot be read, or is of another step, test set or postprocessing.
+    """
     try:
-        results = json.loads((folder / "results.json").read_text())
+        results = read_json(folder / "results.json")
         conditions = _conditions(step, config)
         if {name: results.get(name) for name in conditions} != conditions:
             return {}
         scores = rename_metrics(results["scores"])
-    except (OSError, ValueError, KeyError, AttributeError):
+        scores = {
+            name: math.nan if value is None else float(value) for name, value in scores.items()
+        }
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return {}
-    return {name: math.nan if value is None else value for name, value in scores.items()}
+    return scores if PRIMARY_METRIC in scores else {}
 
 
 def _conditions(step: int, config: ConfigDict) -> dict:

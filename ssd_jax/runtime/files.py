@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and JSON files."""
 
 import json
-import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises ResourceError where it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A short name: that of `path` may be as long as the file system allows.
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -30,4 +31,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """`write_bytes` of a JSON value, indented."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_bytes(path, format_json(value))
+
+
+def format_json(value: Any) -> bytes:
+    """A JSON value as the content of a file, indented."""
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON value. Raises ValueError for anything else, and for values nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file. Raises OSError or ValueError."""
+    return parse_json(path.read_bytes())

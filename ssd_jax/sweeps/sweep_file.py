@@ -15,7 +15,7 @@ from ssd_jax.config.comparison import differences
 from ssd_jax.config.serialization import from_saved, to_saved
 from ssd_jax.config.versions import upgrade_overrides
 from ssd_jax.errors import ConfigError, DataError
-from ssd_jax.runtime.files import write_json
+from ssd_jax.runtime.files import read_json, write_json
 from ssd_jax.sweeps import hyper
 from ssd_jax.sweeps.plan import Sweep, SweepRun, flatten_config, format_overrides
 
@@ -46,7 +46,7 @@ def read_sweep(folder: Path) -> Sweep:
     """The sweep that a folder holds. Raises DataError where there is none that can be read."""
     path = _path(folder)
     try:
-        saved = json.loads(path.read_text())
+        saved = read_json(path)
         base = from_saved(saved["base"])
         runs = []
         for run in saved["runs"]:
