@@ -20,11 +20,11 @@ FLOORS = (
     {"main"},
 )
 ONLY = {
-    "orbax": {"runs.checkpoint"},
+    "orbax": {"runs.state_files"},
     "grain": {"data.loader"},
     "flax": {"models", "optimizer", "detector", "train_step"},
     "pycocotools": {"metrics.coco"},
-    "tensorboardX": {"runs.metrics"},
+    "tensorboardX": {"runs.tensorboard"},
     "tqdm": {"runtime.progress", "data.checks", "evaluate", "predict"},
     "matplotlib": {"prior_tuning.plot", "sweeps.figures"},
     "submitit": {"sweeps.slurm"},

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: saved through Orbax, verified, restored; of one device's copy of the state.
+"""Checkpoints of a run: saved, verified, restored; what is kept, and what is done about damage.
 
 A run keeps two series: `latest` (the newest two checkpoints, to resume from) and `best` (the one
 with the highest score). They are separate folders, so that no rule of retention replaces the best
@@ -7,37 +7,33 @@ by a later one. A score that is NaN is never best.
     latest/60/           a complete checkpoint: state/ by Orbax, and MANIFEST.json
     latest/60.tmp/       an incomplete one: the process was killed; removed at the next start
     latest/60.damaged/   one that could not be read, renamed when an older one could
+    best/60.other_test/  the best of another test set or other thresholds, when these changed
 """
 
-import dataclasses
 import errno
-import functools
 import math
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
+from ssd_jax.config.versions import upgrade
 from ssd_jax.errors import CheckpointError, ResourceError
 from ssd_jax.runs import manifest
-from ssd_jax.runtime.devices import local_sharding
-from ssd_jax.runtime.distributed import process_index_and_count
+from ssd_jax.runs.state_files import State, StateFiles, num_bytes
 from ssd_jax.runtime.progress import log_line
 
-State = Any
 _RETENTION = {"latest": 2, "best": 1}
 MAX_CHECKPOINTS = sum(_RETENTION.values())
 _NOTHING_SAVED = "no checkpoints in {}: has this run saved one yet?"
 _ORBAX_ERROR_DELAY_S = 1.0
-# Field of the state in checkpoints of version 0.1 -> today's.
-_RENAMED_FIELDS = {"skipped_in_a_row": "consecutive_skipped"}
+_MAX_LISTINGS = 100  # by a reader, of a run that saves faster than it reads
 
 
 class Checkpoints:
@@ -48,17 +44,16 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, create: bool = True, metadata: dict | None = None):
-        # Orbax requires absolute paths.
         self._folder, self._is_writer, self._metadata = folder.absolute(), create, metadata or {}
         if create:
             with _write_errors(folder):
                 for name in _RETENTION:
                     (folder / name).mkdir(parents=True, exist_ok=True)
-                for unfinished in folder.glob("*/*tmp*"):
+                for unfinished in folder.glob("*/[0-9]*tmp*/"):
                     shutil.rmtree(unfinished)
         elif not any((folder / name).is_dir() for name in _RETENTION):
             raise CheckpointError(_NOTHING_SAVED.format(folder))
-        self._orbax = _orbax()
+        self._files = StateFiles(self._folder)
         self._background = ThreadPoolExecutor(1, "save")
         self._pending: Future | None = None
         self._best: float | None = None
@@ -79,17 +74,19 @@ class Checkpoints:
     def save_if_best(self, state: State, step: int, score: float) -> bool:
         """Save when `score` is higher than that of the best checkpoint; a NaN never is.
 
-        Returns when the files are complete: a score that is logged next has its checkpoint.
+        Returns when the files are complete: a score that is logged next has its checkpoint. A best
+        checkpoint of other test data or thresholds than those of `metadata` is put aside.
         """
         if math.isnan(score) or score <= self.best_score():
             return False
+        self._put_aside_other_bests()
         self._save("best", state, step, {"score": score})
         self._wait()
         self._best = score
         return True
 
     def best_score(self) -> float:
-        """Score of the best checkpoint, -inf where none can be read."""
+        """Score of the best checkpoint, -inf where none can be read or compared."""
         if self._best is None:
             self._best = self._read_best_score()
         return self._best
@@ -97,6 +94,17 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, damaged or not; None where there is none."""
         return max((int(path.name) for path in self._candidates("latest")), default=None)
+
+    def newest_manifest(self) -> dict | None:
+        """Manifest of the newest checkpoint that has one; {} where all are damaged.
+
+        None where there is no checkpoint. Its `metadata` is that of the run which saved it.
+        """
+        candidates = self._candidates("latest")
+        for path in candidates:
+            with suppress(CheckpointError):
+                return manifest.read(path)
+        return {} if candidates else None
 
     def check(self) -> None:
         """Raise ResourceError if a save has failed in the background; never waits."""
@@ -116,22 +124,39 @@ class Checkpoints:
         arrays are not those of `like`.
         """
         self._wait()
-        candidates = self._candidates(which)
-        if not candidates:
-            existing = ", ".join(f"{p.parent.name}/{p.name}" for p in self._candidates("latest"))
-            if not existing:
-                raise CheckpointError(_NOTHING_SAVED.format(self._folder))
-            raise CheckpointError(
-                f"no checkpoint {which!r} in {self._folder}; there are: {existing}"
-            )
+        for _ in range(_MAX_LISTINGS):
+            candidates = self._candidates(which)
+            if not candidates:
+                raise self._no_checkpoint(which)
+            with suppress(_RotatedError):
+                return self._restore_first(candidates, like, partial)
+        raise CheckpointError(
+            f"{self._folder} is saved to faster than it can be read: stop its run, or copy it"
+        )
+
+    def close(self) -> None:
+        """Wait for a pending save and end the background thread."""
+        try:
+            self._wait()
+        finally:
+            self._background.shutdown()
+            self._files.close()
+
+    def _restore_first(self, candidates: list[Path], like: State, partial: bool) -> State:
+        """The first that is intact. Raises _RotatedError where one is gone meanwhile."""
         unreadable = []
         for path in candidates:
             try:
                 manifest.read_verified(path)
-                problem, state = self._read(path / "state", like, partial)
+                problem, state = self._files.read(path / "state", like, partial)
+                failure = None
             except Exception as error:  # whatever Orbax raises for files that it cannot read
+                failure = str(error)[:300]
+            if not path.exists():  # its files may have gone before they were read
+                raise _RotatedError
+            if failure is not None:
                 unreadable.append(path)
-                log_line(f"checkpoint {path} cannot be restored: {str(error)[:300]}")
+                log_line(f"checkpoint {path} cannot be restored: {failure}")
                 continue
             if problem:
                 raise CheckpointError(f"checkpoint {path} cannot be restored: {problem}")
@@ -146,36 +171,11 @@ class Checkpoints:
             "Copy one back from a backup, or start again with another --workdir"
         )
 
-    def close(self) -> None:
-        """Wait for a pending save and end the background thread."""
-        try:
-            self._wait()
-        finally:
-            self._background.shutdown()
-            self._orbax.close()
-
-    def _read(self, path: Path, like: State, partial: bool) -> tuple[str, State | None]:
-        """("", the state), or (how its arrays differ from `like`, None)."""
-        saved = self._orbax.metadata(path).item_metadata.tree
-        old_names = {new: old for old, new in _RENAMED_FIELDS.items() if old in saved}
-        saved = {_RENAMED_FIELDS.get(name, name): tree for name, tree in saved.items()}
-        fields = _fields(like)
-        if partial:
-            saved = {name: saved.get(name) for name in fields}
-        if problem := _differences(saved, fields):
-            return problem, None
-        target = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=local_sharding()),
-            {old_names.get(name, name): tree for name, tree in fields.items()
-             if jax.tree.leaves(tree)},
-        )  # fmt: skip
-        arguments = ocp.args.PyTreeRestore(
-            target, ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
-        )
-        restored = self._orbax.restore(path, args=arguments)
-        restored = {_RENAMED_FIELDS.get(name, name): tree for name, tree in restored.items()}
-        state = fields | restored
-        return "", state if isinstance(like, dict) else type(like)(**state)
+    def _no_checkpoint(self, which: str) -> CheckpointError:
+        existing = ", ".join(f"{p.parent.name}/{p.name}" for p in self._candidates("latest"))
+        if not existing:
+            return CheckpointError(_NOTHING_SAVED.format(self._folder))
+        return CheckpointError(f"no checkpoint {which!r} in {self._folder}; there are: {existing}")
 
     def _save(self, series: str, state: State, step: int, notes: dict) -> None:
         self._wait()
@@ -183,7 +183,7 @@ class Checkpoints:
         if path.exists():
             return
         with _write_errors(self._folder):
-            _check_disk_space(path.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            _check_disk_space(path.parent, num_bytes(state))
         # Arrays on a device are fetched in the background.
         state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.array(x), state)
         self._pending = self._background.submit(self._write, path, state, {"step": step, **notes})
@@ -191,8 +191,7 @@ class Checkpoints:
     def _write(self, path: Path, state: State, notes: dict) -> None:
         unfinished = path.with_name(f"{path.name}.tmp")
         try:
-            arguments = ocp.args.PyTreeSave(_fields(jax.tree.map(np.asarray, state)))
-            self._orbax.save(unfinished / "state", args=arguments)
+            self._files.write(unfinished / "state", jax.tree.map(np.asarray, state))
             manifest.write(unfinished, notes | self._metadata)
             unfinished.rename(path)
         except BaseException:
@@ -220,40 +219,64 @@ class Checkpoints:
     def _read_best_score(self) -> float:
         for path in complete_checkpoints(self._folder / "best"):
             try:
-                return float(manifest.read_verified(path)["score"])
-            except (CheckpointError, KeyError) as error:
+                content = manifest.read_verified(path)
+                score = float(content["score"])
+            except (CheckpointError, KeyError, TypeError, ValueError) as error:
                 log_line(f"the best checkpoint {path} is corrupted: {error}")
                 self._quarantine(path)
+                continue
+            if _is_comparable(content, self._metadata):
+                return score
+            log_line(
+                f"the best checkpoint {path} (score {score:.4f}) is of other test data or "
+                "thresholds: the next evaluation is the best of these"
+            )
         return -math.inf
+
+    def _put_aside_other_bests(self) -> None:
+        """Rename a best checkpoint that cannot be compared: the next one does not replace it."""
+        if self.best_score() > -math.inf:
+            return
+        for path in complete_checkpoints(self._folder / "best"):
+            self._rename(path, "other_test")
 
     def _quarantine(self, path: Path) -> None:
         """Rename a checkpoint that cannot be read, so that its step can be saved again."""
         if self._is_writer:
-            damaged = path.with_name(f"{path.name}.damaged")
-            with _write_errors(self._folder):
-                shutil.rmtree(damaged, ignore_errors=True)
-                path.rename(damaged)
+            self._rename(path, "damaged")
+
+    def _rename(self, path: Path, suffix: str) -> None:
+        target = path.with_name(f"{path.name}.{suffix}")
+        with _write_errors(self._folder):
+            shutil.rmtree(target, ignore_errors=True)
+            path.rename(target)
 
 
-def _fields(state: State) -> dict[str, Any]:
-    """The state, a dataclass or a dict, as a dict by field name, as it is in the files."""
-    if isinstance(state, dict):
-        return state
-    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+class _RotatedError(Exception):
+    """A checkpoint was removed by its run while it was read."""
 
 
-def _orbax() -> ocp.Checkpointer:
-    """A writer and reader of this process alone, which waits for no other process."""
-    index, _ = process_index_and_count()
-    alone = ocp.options.MultiprocessingOptions(primary_host=index, active_processes={index})
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+def _is_comparable(saved: dict, own: dict) -> bool:
+    """Whether scores of two runs are of the same test data and thresholds, by their metadata.
+
+    Manifests of version 0.1 tell the test data by its name, later ones by its fingerprint too.
+    What is not told is taken to be the same.
+    """
+    if not ("config" in saved and "config" in own):
+        return True
+    values, own_values = upgrade(saved["config"]), upgrade(own["config"])
+    if "test_data" in saved and "test_data" in own:
+        same_data = saved["test_data"] == own["test_data"]
+    else:
+        same_data = values["data"]["test"] == own_values["data"]["test"]
+    return same_data and values["postprocess"] == own_values["postprocess"]
 
 
 def complete_checkpoints(series: Path) -> list[Path]:
     """Folders of complete checkpoints, damaged or not, newest first."""
     paths = series.iterdir() if series.is_dir() else ()
-    return sorted((p for p in paths if p.name.isdigit()), key=lambda p: -int(p.name))
+    steps = (p for p in paths if re.fullmatch("[0-9]{1,18}", p.name) and p.is_dir())
+    return sorted(steps, key=lambda p: -int(p.name))
 
 
 def _check_disk_space(folder: Path, need: int) -> None:
@@ -262,23 +285,6 @@ def _check_disk_space(folder: Path, need: int) -> None:
     if free < need:
         sizes = f"a checkpoint needs {need / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
         raise OSError(errno.ENOSPC, f"No space left on device: {sizes}")
-
-
-def _differences(saved: dict, target: dict) -> str:
-    """The first arrays that differ in shape or dtype, or are missing; "" where all are equal."""
-
-    def describe(tree: Any) -> dict[str, str]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        name = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
-        return {name(path): f"{np.dtype(leaf.dtype)}{list(leaf.shape)}" for path, leaf in leaves}
-
-    found, expected = describe(saved), describe(target)
-    differing = [
-        f"{name} is {found.get(name, 'absent')}, expected {expected.get(name, 'nothing')}"
-        for name in sorted(found.keys() | expected.keys())
-        if found.get(name) != expected.get(name)
-    ]
-    return f"{len(differing)} arrays differ: " + "; ".join(differing[:3]) if differing else ""
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import functools
 import json
 import math
 import re
@@ -12,10 +13,11 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax.errors import CheckpointError
+from ssd_jax.errors import CheckpointError, ResourceError
 from ssd_jax.runs import manifest
 from ssd_jax.runs.checkpoint import Checkpoints
 from ssd_jax.runs.folder import run_metadata
+from ssd_jax.runs.state_files import StateFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +49,136 @@ def test_a_folder_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
                 checkpoints.save(state(3), 3)
                 checkpoints.save_if_best(state(3), 3, 0.5)
             assert checkpoints.restore("best", state(0))["step"] == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["[exp1]/mine", "a\\b", "a*b?", "[", "a b", "ä", "{x}", "a#b%20", "a:b", "a\nb", "x?y=1|z"],
+)
+def test_a_folder_may_have_any_name(tmp_path, name):
+    """Orbax globs below its path, and TensorStore takes a backslash for a slash."""
+    with Checkpoints(tmp_path / "in" / name) as checkpoints:
+        checkpoints.save(state(3), 3)
+        checkpoints.save_if_best(state(3), 3, 0.5)
+    with Checkpoints(tmp_path / "in" / name, create=False) as checkpoints:
+        assert checkpoints.restore("latest", state(0))["params"]["kernel"].sum() == 18
+    assert [path.name for path in (tmp_path / "in").iterdir()] == [name.split("/")[0]]
+
+
+def other_values(read, *args, **options):
+    _, found = read(*args, **options)
+    return "", {name: tree + 1 for name, tree in found.items()}
+
+
+def unreadable(read, *args, **options):
+    raise ValueError("no such file")
+
+
+def other_shapes(read, *args, **options):
+    return "1 arrays differ: step", None
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [(other_values, "step has other values"), (unreadable, "no such"), (other_shapes, "differ")],
+)
+def test_a_first_save_that_cannot_be_read_back_ends_the_run(tmp_path, monkeypatch, fault, named):
+    monkeypatch.setattr(StateFiles, "read", functools.partialmethod(fault_of, fault))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state(3), 3)
+    with pytest.raises(ResourceError, match=f"cannot be read back .*{named}") as refused:
+        checkpoints.close()
+    assert refused.value.exit_code == 6 and not list((tmp_path / "latest").iterdir())
+
+
+READ = StateFiles.read
+
+
+def fault_of(self, fault, *args, **options):
+    return fault(functools.partial(READ, self), *args, **options)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_reader_takes_the_next_where_a_live_run_removes_what_it_reads(
+    tmp_path, monkeypatch, capsys, moment
+):
+    """The run saves steps 3 and 4 while 2 is being verified, or when it has been read."""
+    original = StateFiles.read
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(state(step), step)
+    writer = Checkpoints(tmp_path)
+
+    def read(self, folder, *args, **options):
+        found = original(self, folder, *args, **options) if moment == "after" else None
+        if folder.parent.name == "2" and self is not writer._files:
+            for step in (3, 4):
+                writer.save(state(step), step)
+            writer.close()
+        return found or original(self, folder, *args, **options)
+
+    monkeypatch.setattr(StateFiles, "read", read)
+    with Checkpoints(tmp_path, create=False) as reader:
+        assert reader.restore("latest", state(0))["step"] == 4
+    assert "cannot be restored" not in capsys.readouterr().err
+
+
+def test_other_things_in_the_folder_are_neither_read_nor_removed(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(1), 1)
+        checkpoints.save_if_best(state(1), 1, 0.5)
+    strays = [tmp_path / "latest" / name for name in ("7", "²", "notes.tmp.txt", "1e3", "a\nb")]
+    for stray in strays:
+        stray.write_text("mine")
+    (tmp_path / "latest" / "old tmp").mkdir()
+    (tmp_path / "best" / "٣").mkdir()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 1 and checkpoints.best_score() == 0.5
+        assert checkpoints.restore("latest", state(0))["step"] == 1
+    assert all(stray.read_text() == "mine" for stray in strays)
+    assert (tmp_path / "latest" / "old tmp").is_dir()
+
+
+def metadata(test_data=None, **changes):
+    told = run_metadata(micro.get_config(**changes))
+    return told | ({"test_data": test_data} if test_data else {})
+
+
+SAME = [
+    (metadata("a"), metadata("a")),
+    (metadata("a"), metadata("a", data__test=("shapes:val:6",))),  # the data was moved
+    (metadata(), metadata("a")),  # saved by version 0.1
+    ({}, metadata("a")),
+]
+OTHER = [
+    (metadata("a"), metadata("b")),
+    (metadata("a"), metadata("a", postprocess__iou_threshold=0.6)),
+    (metadata(), metadata("a", data__test=("shapes:val:6",))),
+]
+
+
+@pytest.mark.parametrize(("before", "now"), SAME)
+def test_scores_of_the_same_test_are_compared(tmp_path, before, now):
+    with Checkpoints(tmp_path, metadata=before) as checkpoints:
+        checkpoints.save_if_best(state(1), 1, 0.9)
+    with Checkpoints(tmp_path, metadata=now) as checkpoints:
+        assert not checkpoints.save_if_best(state(2), 2, 0.3)
+
+
+@pytest.mark.parametrize(("before", "now"), OTHER)
+def test_the_best_of_another_test_is_put_aside_and_not_compared(tmp_path, capsys, before, now):
+    with Checkpoints(tmp_path, metadata=before) as checkpoints:
+        checkpoints.save_if_best(state(1), 1, 0.9)
+    with Checkpoints(tmp_path, metadata=now) as checkpoints:
+        assert not checkpoints.save_if_best(state(2), 2, math.nan)
+        assert checkpoints.restore("best", state(0))["step"] == 1  # until there is another
+        assert checkpoints.save_if_best(state(2), 2, 0.3)
+        assert not checkpoints.save_if_best(state(3), 3, 0.2)
+    said = capsys.readouterr().err
+    assert said.count("best/1 (score 0.9000) is of other test data or thresholds") == 1
+    assert sorted(path.name for path in (tmp_path / "best").iterdir()) == ["1.other_test", "2"]
+    with Checkpoints(tmp_path, metadata=now) as checkpoints:
+        assert checkpoints.best_score() == 0.3
 
 
 @pytest.mark.parametrize(
