@@ -14,8 +14,8 @@ from ssd_jax.data.sources import Source
 from ssd_jax.detector import Detector, Variables, class_list_errors, predict
 from ssd_jax.errors import ConfigError
 from ssd_jax.metrics import coco, voc
-from ssd_jax.runs.folder import check_same_detector
-from ssd_jax.runs.load import load_run
+from ssd_jax.runs.folder import check_same_detector, read_run_info
+from ssd_jax.runs.load import restore_run
 from ssd_jax.runs.results import write_results
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.types import PLAIN, Batch
@@ -127,8 +127,9 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
     Raises ConfigError where `config` is of another detector than the run's.
     """
     validate(config)
-    check_same_detector(folder, config)
-    run = load_run(folder, which)
+    saved = read_run_info(folder)
+    check_same_detector(folder, saved.config, config)
+    run = restore_run(folder, saved, which)
     detector = run.detector._replace(config=config)
     source = sources.make_source(config.data.test, config, run.classes)
     if errors := class_list_errors(config, run.classes, source.classes):

@@ -18,7 +18,8 @@ from ssd_jax.detector import Detector, build_checked_detector, jitter_colors
 from ssd_jax.errors import Interrupted, NonFiniteLossError
 from ssd_jax.evaluate import Evaluator
 from ssd_jax.runs import checkpoint
-from ssd_jax.runs.folder import RunInfo, lock_run_folder, prepare_run_folder, run_metadata
+from ssd_jax.runs.folder import RunInfo, prepare_run_folder, run_metadata
+from ssd_jax.runs.lock import lock_run_folder
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, MetricsFile
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results, write_results
 from ssd_jax.runs.summary import format_summary
@@ -77,13 +78,17 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
         distributed.check_processes_agree({name: each.fingerprint for name, each in sets.items()})
         if is_main and (check := check_sets(sets, scan, last_check, detector.priors.boxes, config)):
             write_json(check_file, check)
+        metadata |= {
+            "classes": train_set.classes,
+            "data": train_set.fingerprint,
+            "test_data": test_set.fingerprint,
+        }
         with _open_checkpoints(folder, metadata) as checkpoints:
             if is_main:
                 run = RunInfo(
                     config, train_set.classes, train_set.fingerprint, detector.priors.boxes
                 )
-                has_checkpoint = checkpoints.latest_step() is not None
-                prepare_run_folder(folder, run, metadata, has_checkpoint)
+                prepare_run_folder(folder, run, metadata, checkpoints.newest_manifest())
             state = _restore_or_initialize(detector, checkpoints, train_set.classes)
             if is_main:
                 log_line(format_summary(folder, detector, state, train_set, test_set))

@@ -1,7 +1,6 @@
 """Configs as JSON, on disk and in reports."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -25,11 +24,6 @@ def from_saved(values: dict[str, Any]) -> ConfigDict:
     Raises ConfigError for a config of a newer version.
     """
     return ConfigDict(_lists_to_tuples(upgrade(values))).lock()
-
-
-def load_config(path: Path) -> ConfigDict:
-    """The config of a JSON file that `to_saved` made."""
-    return from_saved(json.loads(path.read_text()))
 
 
 def _lists_to_tuples(value: Any) -> Any:

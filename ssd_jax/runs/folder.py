@@ -1,34 +1,40 @@
-"""The run folder: its files, its lock, and whether a run may be continued in it.
+"""The run folder: the files that describe a run, and whether a run may be continued in it.
 
 config.json      the experiment        run.json     classes, data, versions, commit
 priors.npy       boxes [A, 4]          metrics.jsonl, tensorboard/
 checkpoints/     latest/ and best/     pictures/    training input and detections
 results.json     the newest scores     .lock        held while a run is alive
+
+The first three hold their own checksums. Where one is lost or damaged, training makes it again:
+the priors from the config, the other two from the manifest of the newest checkpoint.
 """
 
-import fcntl
-import io
-import json
-import os
 import platform
 import subprocess
 import sys
-import uuid
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from ssd_jax.config.comparison import detector_fields, differences, experiment_fields
-from ssd_jax.config.serialization import load_config, to_saved
-from ssd_jax.errors import CheckpointError, ConfigError, ResourceError
-from ssd_jax.runtime import distributed
-from ssd_jax.runtime.files import write_bytes, write_json
+from ssd_jax.config.serialization import from_saved, to_saved
+from ssd_jax.errors import CheckpointError, ConfigError
+from ssd_jax.runs.checksum import add_checksum, array_to_bytes, parse_array, parse_object
+from ssd_jax.runtime.distributed import is_main_process
+from ssd_jax.runtime.files import format_json, write_bytes
+from ssd_jax.runtime.progress import log_line
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_CONFIG, _RUN, _PRIORS = "config.json", "run.json", "priors.npy"
+_Content = TypeVar("_Content")
+_REPAIR = (
+    "Start the run's training again, which makes the file again from the newest checkpoint, or "
+    "copy it back from a backup"
+)
 
 
 class RunInfo(NamedTuple):
@@ -40,73 +46,44 @@ class RunInfo(NamedTuple):
     priors: np.ndarray  # [A, 4]
 
 
-def lock_run_folder(folder: Path) -> AbstractContextManager:
-    """Make the folder and lock it for this run, until the returned context ends.
-
-    Raises ResourceError where it cannot be written, another run holds the lock, or a process of
-    this run does not see the folder.
-    """
-    token = uuid.uuid4().hex
-    lock = _acquire_lock(folder, token) if distributed.is_main_process() else nullcontext()
-    token, *_ = distributed.allgather_json(token)
-    sees_lock = distributed.allgather_json(_read_token(folder) == token)
-    if not all(sees_lock):
-        raise ResourceError(
-            f"process {sees_lock.index(False)} does not see the {folder} of process 0: "
-            "name a --workdir on a file system that all machines share"
-        )
-    return lock
-
-
-def _acquire_lock(folder: Path, token: str) -> IO:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
-    except OSError as error:
-        raise ResourceError(
-            f"cannot write to {folder}: {error.strerror}; choose another --workdir"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        handle.close()
-        raise ResourceError(
-            f"{folder} is in use by a live run; wait for it or choose another --workdir"
-        ) from error
-    handle.write(token)
-    handle.flush()
-    os.fsync(handle.fileno())
-    return handle
-
-
-def _read_token(folder: Path) -> str:
-    try:
-        return (folder / ".lock").read_text()
-    except OSError:
-        return ""
-
-
 def prepare_run_folder(
-    folder: Path, run: RunInfo, metadata: dict[str, Any], has_checkpoint: bool
+    folder: Path, run: RunInfo, metadata: dict[str, Any], manifest: dict[str, Any] | None
 ) -> None:
     """Write the files that describe the run; `metadata` as of `run_metadata`.
 
-    Raises ConfigError where the folder has a checkpoint of another experiment.
+    `manifest` is that of the newest checkpoint, None where there is no checkpoint. Raises
+    ConfigError where the checkpoints are of another experiment, and CheckpointError where that
+    cannot be told.
     """
-    if has_checkpoint:
-        check_same_experiment(folder, run.config, {"classes": run.classes, "data": run.data})
+    if manifest is not None:
+        config, classes, data = _saved_experiment(folder, manifest)
+        _check_equal(
+            experiment_fields(config) | {"classes": classes, "data": data},
+            experiment_fields(run.config) | {"classes": run.classes, "data": run.data},
+            f"{folder} holds another experiment; choose another --workdir, or undo:",
+        )
+        try:
+            _read(folder / _PRIORS, parse_array)
+        except _DamagedError as error:
+            log_line(f"{error}: made again from the config")
     write_run_files(folder, run, metadata)
 
 
 def write_run_files(folder: Path, run: RunInfo, metadata: dict[str, Any]) -> None:
-    """Write priors.npy, config.json and run.json. Raises ResourceError where that fails."""
-    priors = io.BytesIO()
-    np.save(priors, run.priors)
-    write_bytes(folder / "priors.npy", priors.getvalue())
-    write_json(folder / "config.json", metadata["config"])
+    """Write priors.npy, config.json and run.json, each whole; a file that is equal stays.
+
+    Raises ResourceError where that fails.
+    """
     described = {"classes": run.classes, "data": run.data, "versions": metadata["versions"]}
-    # Last, since a folder with this file is a run.
-    write_json(folder / "run.json", described)
+    contents = {
+        _PRIORS: array_to_bytes(run.priors),
+        _CONFIG: format_json(add_checksum(metadata["config"])),
+        _RUN: format_json(add_checksum(described)),  # last: a folder with this file is a run
+    }
+    for name, content in contents.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
 
 
 def run_metadata(config: ConfigDict) -> dict[str, Any]:
@@ -120,50 +97,91 @@ def read_run_info(folder: Path) -> RunInfo:
 
     Raises CheckpointError where the folder is no run, damaged, or of a newer version.
     """
-    try:
-        described = json.loads((folder / "run.json").read_text())
-        return RunInfo(
-            config=load_config(folder / "config.json"),
-            classes=tuple(described["classes"]),
-            data=described["data"],
-            priors=np.load(folder / "priors.npy", allow_pickle=False),
+    if not (folder / _RUN).exists():
+        raise CheckpointError(
+            f"{folder} is not a run: it has no {_RUN}. Name the folder of a training, or of an "
+            "import (python -m scripts.import_weights)"
         )
+    try:
+        config, config_verified = _read(folder / _CONFIG, _parse_config)
+        (classes, data), run_verified = _read(folder / _RUN, _parse_run)
+        priors, priors_verified = _read(folder / _PRIORS, parse_array)
+    except _DamagedError as error:
+        raise CheckpointError(f"{error}. {_REPAIR}") from error
+    verified = {_CONFIG: config_verified, _RUN: run_verified, _PRIORS: priors_verified}
+    if (names := [name for name in verified if not verified[name]]) and is_main_process():
+        log_line(f"{folder}: {', '.join(names)} without checksum: damage would not be noticed")
+    return RunInfo(config, classes, data, priors)
+
+
+class _DamagedError(CheckpointError):
+    """A file that describes the run is absent or damaged; its message begins with the path."""
+
+
+def _read(path: Path, parse: Callable[[bytes], _Content]) -> _Content:
+    try:
+        return parse(path.read_bytes())
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{folder} is not a run: it has no {Path(error.filename).name}. "
-            "Name the folder of a training, or of an import (python -m scripts.import_weights)"
-        ) from error
-    except ConfigError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{folder} is a damaged run ({type(error).__name__}: {error}); train into another"
-        ) from error
+        raise _DamagedError(f"{path} is absent") from error
+    except OSError as error:
+        raise _DamagedError(f"{path} cannot be read ({error.strerror})") from error
+    except ConfigError as error:  # of a newer version, not damaged
+        raise CheckpointError(f"{path}: {error}") from error
+    except CheckpointError as error:
+        raise _DamagedError(f"{path} is damaged: it {error}") from error
 
 
-def check_same_experiment(
-    folder: Path, config: ConfigDict, data: dict[str, Any] | None = None
-) -> None:
-    """Raise ConfigError naming the fields in which the folder's run is another experiment.
-
-    `data` holds what else must be equal, by the names of `RunInfo`: classes, data.
-    """
-    run = read_run_info(folder)
-    saved = experiment_fields(run.config) | {name: getattr(run, name) for name in data or {}}
-    _check_equal(
-        saved,
-        experiment_fields(config) | (data or {}),
-        f"{folder} holds another experiment; choose another --workdir, or undo:",
-    )
+def _parse_config(text: bytes) -> tuple[ConfigDict, bool]:
+    content, has_checksum = parse_object(text)
+    try:
+        return from_saved(content), has_checksum
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"is no config ({error})") from error
 
 
-def check_same_detector(folder: Path, config: ConfigDict) -> None:
-    """Raise ConfigError naming the fields in which the folder's run is another detector.
+def _parse_run(text: bytes) -> tuple[tuple[tuple[str, ...], str], bool]:
+    """(classes, fingerprint of the training data), and whether the file has a checksum."""
+    content, has_checksum = parse_object(text)
+    return _classes_and_data(content), has_checksum
+
+
+def _classes_and_data(content: dict[str, Any]) -> tuple[tuple[str, ...], str]:
+    classes, data = content.get("classes"), content.get("data")
+    if not isinstance(classes, list) or not isinstance(data, str):
+        raise CheckpointError("has no classes, or no data")
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise CheckpointError("has classes that are no names")
+    return tuple(classes), data
+
+
+def _saved_experiment(
+    folder: Path, manifest: dict[str, Any]
+) -> tuple[ConfigDict, tuple[str, ...], str]:
+    """Config, classes and data of the run in `folder`, or of a checkpoint's manifest."""
+    try:
+        config, _ = _read(folder / _CONFIG, _parse_config)
+    except _DamagedError as error:
+        if "config" not in manifest:
+            raise
+        config = from_saved(manifest["config"])
+        log_line(f"{error}: made again from the newest checkpoint")
+    try:
+        (classes, data), _ = _read(folder / _RUN, _parse_run)
+    except _DamagedError as error:
+        if "classes" not in manifest:  # the checkpoint is of an older version
+            raise
+        classes, data = _classes_and_data(manifest)
+        log_line(f"{error}: made again from the newest checkpoint")
+    return config, classes, data
+
+
+def check_same_detector(folder: Path, saved: ConfigDict, config: ConfigDict) -> None:
+    """Raise ConfigError naming the fields in which the run `saved` is another detector.
 
     Fields that only training reads may differ: seed, batch size, augmentation, optimizer.
     """
     _check_equal(
-        detector_fields(read_run_info(folder).config),
+        detector_fields(saved),
         detector_fields(config),
         f"{folder} holds another detector; correct --config, or undo:",
     )

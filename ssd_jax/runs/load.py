@@ -10,7 +10,7 @@ from ssd_jax.config.validation import validate
 from ssd_jax.detector import Detector, Variables, abstract_variables, build_detector
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.runs import checkpoint
-from ssd_jax.runs.folder import read_run_info
+from ssd_jax.runs.folder import RunInfo, read_run_info
 
 
 class LoadedRun(NamedTuple):
@@ -28,7 +28,11 @@ def load_run(folder: Path, which: str = "best") -> LoadedRun:
     Its priors are those that were saved with the run. Raises CheckpointError where the folder is
     no run, or its files are damaged or do not belong together.
     """
-    run = read_run_info(folder)
+    return restore_run(folder, read_run_info(folder), which)
+
+
+def restore_run(folder: Path, run: RunInfo, which: str) -> LoadedRun:
+    """`load_run` of a folder that was read before."""
     try:
         validate(run.config)
         detector = build_detector(run.config, len(run.classes) + 1)

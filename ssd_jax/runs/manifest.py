@@ -1,16 +1,16 @@
 """MANIFEST.json of a checkpoint's folder: the size and checksum of every file in it.
 
 Orbax does not notice a flipped bit, it reads another weight. Checksums are therefore computed when
-files are written and compared before they are read. CRC-32 detects all errors within 32 bits, and
-others with probability 1 - 2^-32; it does not protect against intentional changes.
+files are written and compared before they are read.
 """
 
-import json
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ssd_jax.errors import CheckpointError
+from ssd_jax.runs.checksum import add_checksum, parse_object
+from ssd_jax.runtime.files import format_json
 
 _FILE_NAME = "MANIFEST.json"
 _BLOCK_BYTES = 1 << 20
@@ -19,8 +19,23 @@ _BLOCK_BYTES = 1 << 20
 def write(folder: Path, metadata: dict) -> None:
     """Write the manifest of a folder whose other files are complete; `metadata` goes into it."""
     content = metadata | {"files": _checksums(folder, _files(folder))}
-    content["crc32"] = _content_checksum(content)
-    (folder / _FILE_NAME).write_text(json.dumps(content, indent=1) + "\n")
+    (folder / _FILE_NAME).write_bytes(format_json(add_checksum(content)))
+
+
+def read(folder: Path) -> dict:
+    """The manifest of a folder; the other files are not compared.
+
+    Raises CheckpointError where it is absent or damaged.
+    """
+    try:
+        content, has_checksum = parse_object((folder / _FILE_NAME).read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{_FILE_NAME} is absent") from error
+    except (OSError, CheckpointError) as error:
+        raise CheckpointError(f"{_FILE_NAME} is damaged") from error
+    if not has_checksum or not isinstance(content.get("files"), dict):
+        raise CheckpointError(f"{_FILE_NAME} is damaged")
+    return content
 
 
 def read_verified(folder: Path) -> dict:
@@ -28,15 +43,7 @@ def read_verified(folder: Path) -> dict:
 
     Raises CheckpointError naming the first file that is damaged or missing.
     """
-    try:
-        content = json.loads((folder / _FILE_NAME).read_text())
-        is_intact = content.pop("crc32") == _content_checksum(content)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{_FILE_NAME} is absent") from error
-    except (ValueError, KeyError, TypeError, AttributeError):
-        is_intact = False
-    if not is_intact:
-        raise CheckpointError(f"{_FILE_NAME} is damaged")
+    content = read(folder)
     expected = content["files"]
     found = _checksums(folder, [name for name in expected if (folder / name).is_file()])
     for name in expected:
@@ -63,7 +70,3 @@ def _checksum(path: Path) -> list:
         while block := file.read(_BLOCK_BYTES):
             size, checksum = size + len(block), zlib.crc32(block, checksum)
     return [size, f"{checksum:08x}"]
-
-
-def _content_checksum(content: dict) -> str:
-    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"

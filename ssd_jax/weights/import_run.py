@@ -12,7 +12,8 @@ from ssd_jax.detector import abstract_variables, build_detector
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.parameter_names import parameter_name
 from ssd_jax.runs import checkpoint
-from ssd_jax.runs.folder import RunInfo, lock_run_folder, run_metadata, write_run_files
+from ssd_jax.runs.folder import RunInfo, run_metadata, write_run_files
+from ssd_jax.runs.lock import lock_run_folder
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.train_step import abstract_state
 from ssd_jax.weights.coco_classes import COCO_CLASSES
@@ -52,7 +53,7 @@ def import_run(source: Path, kind: str, config: ConfigDict, folder: Path) -> Non
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     origin = f"none, the weights are of {source.name} ({digest[:16]})"
-    metadata = run_metadata(config)
+    metadata = run_metadata(config) | {"classes": classes, "data": origin}
     with (
         lock_run_folder(folder),
         checkpoint.Checkpoints(folder / "checkpoints", metadata=metadata) as checkpoints,

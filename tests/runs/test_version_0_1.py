@@ -12,7 +12,7 @@ import ssd_jax
 from configs import ssd300_vgg16_voc
 from ssd_jax import evaluate, predict, train
 from ssd_jax.config import versions
-from ssd_jax.config.serialization import from_saved, load_config, to_dict, to_saved
+from ssd_jax.config.serialization import from_saved, to_dict, to_saved
 from ssd_jax.data import sources
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.runs.folder import read_run_info
@@ -74,7 +74,7 @@ def test_its_results_are_read_with_the_names_of_today(run):
 
 
 def test_its_config_has_the_fields_of_today():
-    config = load_config(FIXTURE / "config.json")
+    config = read_run_info(FIXTURE).config
     assert config.optim.ema_decay == 0.9 and config.optim.bias_lr_multiplier == 2.0
     assert config.priors.strides == () and config.matching.conflict_resolution == "best"
     assert to_dict(config).keys() == json.loads((FIXTURE / "config.json").read_text()).keys()
@@ -95,7 +95,7 @@ def test_a_field_that_came_later_gets_the_value_of_then(run, monkeypatch):
     later = versions.CONFIG_VERSION + 1
     monkeypatch.setattr(versions, "CONFIG_VERSION", later)
     monkeypatch.setitem(versions._ADDED, later, {"loss.label_smoothing": 0.0, "new.block.x": 3})
-    config = load_config(run / "config.json")
+    config = read_run_info(run).config
     assert config.loss.label_smoothing == 0.0 and config.new.block.x == 3
     assert config.optim.ema_decay == 0.9
     config = from_saved(to_saved(config) | {"loss": {"label_smoothing": 0.2}})
@@ -103,11 +103,11 @@ def test_a_field_that_came_later_gets_the_value_of_then(run, monkeypatch):
 
 
 def test_a_changed_default_of_the_base_config_changes_no_old_run(run, monkeypatch):
-    before = load_config(run / "config.json").to_dict()
+    before = read_run_info(run).config.to_dict()
     changed = ssd300_vgg16_voc.get_config()
     changed.optim.momentum, changed.matching.threshold = 0.1, 0.3
     monkeypatch.setattr(ssd300_vgg16_voc, "get_config", lambda: changed)
-    assert load_config(run / "config.json").to_dict() == before
+    assert read_run_info(run).config.to_dict() == before
     assert before["optim"]["momentum"] == 0.9 and before["matching"]["threshold"] == 0.5
 
 

@@ -1,0 +1,78 @@
+"""Checksums inside files: a JSON object or a NumPy array that shows whether it is intact.
+
+Each file holds its own, so that a kill between the writes of two files never looks like damage.
+CRC-32 detects all errors within 32 bits, and others with probability 1 - 2^-32; it does not
+protect against intentional changes. A file of version 0.1, or one whose checksum was removed to
+edit it, has none.
+"""
+
+import io
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+
+from ssd_jax.errors import CheckpointError
+from ssd_jax.runtime.files import parse_json
+
+_KEY = "crc32"
+_DAMAGED = "does not match its checksum"
+
+
+def add_checksum(content: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with the checksum of its other values."""
+    return content | {_KEY: _of_json(content)}
+
+
+def parse_object(text: bytes) -> tuple[dict[str, Any], bool]:
+    """A JSON object without its checksum, and whether it had one.
+
+    Raises CheckpointError where it is no object, or not intact.
+    """
+    try:
+        content = parse_json(text)
+    except ValueError as error:
+        raise CheckpointError(f"is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError("is not a JSON object")
+    checksum = content.pop(_KEY, None)
+    if checksum is not None and checksum != _of_json(content):
+        raise CheckpointError(_DAMAGED)
+    return content, checksum is not None
+
+
+def array_to_bytes(array: np.ndarray) -> bytes:
+    """Content of a .npy file: the array, and behind it its checksum as a second array."""
+    content = _save(array)
+    return content + _of_bytes(content)
+
+
+def parse_array(content: bytes) -> tuple[np.ndarray, bool]:
+    """The array of a .npy file, and whether a checksum follows it.
+
+    Raises CheckpointError where it is no array, or not intact.
+    """
+    length = len(_of_bytes(b""))
+    array, checksum = content[:-length], content[-length:]
+    has_checksum = checksum.startswith(np.lib.format.MAGIC_PREFIX)
+    if has_checksum and checksum != _of_bytes(array):
+        raise CheckpointError(_DAMAGED)
+    try:
+        return np.load(io.BytesIO(content), allow_pickle=False), has_checksum
+    except Exception as error:  # whatever NumPy raises for a damaged header
+        raise CheckpointError(f"is not a .npy file ({error})") from error
+
+
+def _of_json(content: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+
+
+def _of_bytes(content: bytes) -> bytes:
+    return _save(np.uint32(zlib.crc32(content)))
+
+
+def _save(array: np.ndarray | np.generic) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
