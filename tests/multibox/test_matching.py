@@ -216,3 +216,52 @@ def test_a_batch_is_its_images(matcher):
         alone = match(boxes[row], labels[row], priors, matcher=matcher)
         np.testing.assert_array_equal(together.labels[row], alone.labels)
         np.testing.assert_allclose(together.offsets[row], alone.offsets, atol=1e-5)
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+@pytest.mark.parametrize("block", [1, 4, 5])
+def test_blocks_of_boxes_meet_the_oracle(monkeypatch, matcher, block):
+    """Images with few, many and no boxes in one batch, of which the fullest needs all blocks."""
+    rng, total = np.random.default_rng(3), 17
+    boxes, labels = np.zeros((4, total, 4), np.float32), np.zeros((4, total), np.int32)
+    for image, count in enumerate((17, 0, 3, 9)):
+        boxes[image, :count] = random_boxes(rng, count)
+        labels[image, :count] = rng.choice([1, 2, 3, IGNORED_LABEL, CROWD_LABEL], count)
+    priors = random_boxes(rng, 40)
+
+    def match_all(block):
+        monkeypatch.setattr(matching, "_MAX_BLOCK", block)
+        one = partial(matching.match, priors=jnp.asarray(priors), matcher=matcher)
+        return jax.jit(jax.vmap(one))(boxes, labels)
+
+    found, expected = match_all(block), match_all(total)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.offsets, expected.offsets, rtol=1e-5, atol=1e-5)
+    for image in (0, 2, 3):
+        plain = np.where(labels[image] == CROWD_LABEL, IGNORED_LABEL, labels[image])
+        positive = MATCHERS[matcher](boxes[image], plain, priors, 0.5)[0] > 0
+        np.testing.assert_array_equal(np.asarray(found.labels[image]) > 0, positive)
+
+
+@pytest.mark.parametrize("conflict_resolution", ["best", "first", "last"])
+def test_a_prior_that_boxes_of_several_blocks_contest(monkeypatch, conflict_resolution):
+    monkeypatch.setattr(matching, "_MAX_BLOCK", 5)
+    resolve = {"conflict_resolution": conflict_resolution}
+    for seed in range(8):
+        boxes, labels, priors = scene(seed, truths=12, priors=6, padding=2)
+        arrays = map(jnp.asarray, (boxes, labels, priors))
+        targets = matching.match(*arrays, 0.6, **resolve)
+        expected, _ = oracles_matching.match_best_prior(boxes, labels, priors, 0.6, **resolve)
+        np.testing.assert_array_equal(targets.labels, expected)
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+@pytest.mark.parametrize("boxes", [504, 5000])
+def test_memory_does_not_grow_with_the_boxes_of_an_image(matcher, boxes):
+    """SSD300 on VGG16, 32 images: below 2 GB (SI) beside inputs and outputs."""
+    priors = jax.ShapeDtypeStruct((8732, 4), jnp.float32)
+    batch = jax.ShapeDtypeStruct((32, boxes, 4), jnp.float32)
+    labels = jax.ShapeDtypeStruct((32, boxes), jnp.int32)
+    matched = jax.vmap(partial(matching.match, matcher=matcher), in_axes=(0, 0, None))
+    compiled = jax.jit(matched).lower(batch, labels, priors).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 2e9
