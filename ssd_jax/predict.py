@@ -18,6 +18,7 @@ from absl import flags
 from tqdm import tqdm
 
 from ssd_jax.data import augment, decode
+from ssd_jax.data.messages import join_truncated
 from ssd_jax.detector import predict
 from ssd_jax.errors import ConfigError, DataError, ResourceError, SsdError
 from ssd_jax.evaluate import detect_batch
@@ -32,6 +33,8 @@ from ssd_jax.visualize.images import save_image
 _PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 _MAX_TABLE_ROWS = 20
+_MAX_SHOWN = 200  # letters of an input that is too long for a name
+_MAX_NAME_BYTES = 255  # of a file, on most file systems
 
 
 class Picture(NamedTuple):
@@ -120,7 +123,8 @@ def predict_files(
 ) -> list[dict]:
     """Detect in all inputs that `pattern` names, write pictures and JSON, return the results.
 
-    A picture that cannot be read is left out; the others are done first, then DataError names it.
+    A picture that cannot be read is left out, and where one cannot be written, its detections are
+    kept; the others are done first, then DataError or ResourceError names them.
     """
     paths = find_inputs(pattern)
     if output.resolve() in {path.parent.resolve() for path in paths}:
@@ -133,24 +137,32 @@ def predict_files(
         for picture, found in predictor.detect(iter(pictures), score_threshold):
             results += _results(picture, found, predictor.classes)
             table.append(_table_row(picture, found, predictor.classes))
-            writer.write(picture, found)
+            try:
+                writer.write(picture, found)
+            except ResourceError as error:
+                errors.append(error)
     write_json(output / "detections.json", results)
     _print_table(table, results, output)
     if errors:
-        raise DataError("\n".join(map(str, errors)))
+        messages = list(dict.fromkeys(map(str, errors)))  # of a video, the same for each frame
+        raise type(errors[-1])(join_truncated(messages, "\n"))
     return results
 
 
 def find_inputs(pattern: str) -> list[Path]:
     """The sorted files that a path, a folder or a glob names. Raises DataError for none."""
     path = Path(pattern)
-    if path.is_dir():
-        found = [each for each in path.iterdir() if each.suffix.lower() in _PICTURE_SUFFIXES]
-    elif path.exists():
-        found = [path]
-    else:
-        found = [Path(each) for each in glob.glob(pattern, recursive=True)]
-    found = [each for each in found if each.is_file() and not each.name.startswith(".")]
+    try:
+        if path.is_dir():
+            found = [each for each in path.iterdir() if each.suffix.lower() in _PICTURE_SUFFIXES]
+        elif path.exists():
+            found = [path]
+        else:
+            found = [Path(each) for each in glob.glob(pattern, recursive=True)]
+        found = [each for each in found if each.is_file() and not each.name.startswith(".")]
+    except OSError as error:
+        shown = f"{pattern[:_MAX_SHOWN]}…" if len(pattern) > _MAX_SHOWN else pattern
+        raise DataError(f"--input={shown}: cannot be read ({error.strerror})") from error
     if not found:
         raise DataError(f"--input={pattern}: no such file or folder of pictures")
     return sorted(found)
@@ -207,8 +219,7 @@ class _PictureWriter:
             picture.image, found["boxes"], found["labels"], self._classes, scores=found["scores"]
         )
         if picture.frame is None:
-            name = f"{picture.image_id:05d}_{picture.path.stem}.jpg"
-            save_image(self._folder / name, drawn)
+            save_image(self._folder / _output_name(picture, ".jpg"), drawn)
         else:
             self._writer(picture).write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
@@ -216,7 +227,7 @@ class _PictureWriter:
         if self._video is None or self._video[0] != picture.path:
             if self._video:
                 self._video[1].release()
-            target = self._folder / f"{picture.image_id:05d}_{picture.path.stem}.mp4"
+            target = self._folder / _output_name(picture, ".mp4")
             capture = cv2.VideoCapture(str(picture.path))
             rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
             capture.release()
@@ -227,6 +238,13 @@ class _PictureWriter:
                 raise ResourceError(f"cannot write the video {target}: no encoder, or no space")
             self._video = picture.path, writer
         return self._video[1]
+
+
+def _output_name(picture: Picture, suffix: str) -> str:
+    """Number and name of the input; the end of a name that is too long is cut."""
+    prefix = f"{picture.image_id:05d}_"
+    stem = os.fsencode(picture.path.stem)[: _MAX_NAME_BYTES - len(prefix + suffix)]
+    return prefix + stem.decode(errors="ignore") + suffix
 
 
 def _results(picture: Picture, found: dict, classes: tuple[str, ...]) -> list[dict]:

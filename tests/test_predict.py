@@ -8,7 +8,7 @@ import pytest
 import ssd_jax
 from ssd_jax import evaluate, predict, train
 from ssd_jax.data import decode
-from ssd_jax.errors import CheckpointError, ConfigError, DataError
+from ssd_jax.errors import CheckpointError, ConfigError, DataError, ResourceError
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +157,33 @@ def test_a_video_gives_a_video_and_frames_in_the_results(run, tmp_path):
 def test_a_folder_that_is_no_run(tmp_path, pictures):
     with pytest.raises(CheckpointError, match="not a run"):
         predict.predict_files(tmp_path, str(pictures), tmp_path / "out", 0.5)
+
+
+def test_names_as_long_as_they_may_be_give_shorter_ones(run, pictures, tmp_path):
+    data = (pictures / "b.jpg").read_bytes()
+    for stem in ("x" * 251, "é" * 125):
+        (pictures / f"{stem}.jpg").write_bytes(data)
+    predict.predict_files(run, str(pictures), tmp_path / "out", 0.5)
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.jpg"))
+    assert len(names) == 5
+    assert names[-2:] == [f"00003_{'x' * 245}.jpg", f"00004_{'é' * 122}.jpg"]
+
+
+def test_a_picture_that_cannot_be_written_costs_that_picture(run, pictures, tmp_path, capsys):
+    output = tmp_path / "out"
+    (output / "00001_b.jpg").mkdir(parents=True)
+    with pytest.raises(ResourceError, match=r"cannot write .*00001_b\.jpg") as failure:
+        predict.predict_files(run, str(pictures), output, 0.0)
+    assert failure.value.exit_code == 6 and str(failure.value).count("\n") == 0
+    assert {path.name for path in output.iterdir() if path.is_file()} == {
+        "00000_a é.jpg", "00002_c.jpg", "detections.json",
+    }  # fmt: skip
+    found = json.loads((output / "detections.json").read_text())
+    assert {result["file_name"] for result in found} == {"a é.png", "b.jpg", "c.jpeg"}
+
+
+@pytest.mark.parametrize("pattern", ["a" * 5000, f"x/{'a' * 5000}", f"{'a' * 5000}/*.jpg"])
+def test_an_input_too_long_for_a_name_is_no_picture(pattern):
+    with pytest.raises(DataError, match="--input=") as failure:
+        predict.find_inputs(pattern)
+    assert len(str(failure.value)) < 300

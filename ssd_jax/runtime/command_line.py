@@ -20,6 +20,8 @@ _MAX_LINES = 4  # of an error of a config file
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     # Libraries log for their authors: Orbax writes a hundred lines about what it also raises.
     logging.set_verbosity(logging.FATAL)
     app.run(

@@ -17,13 +17,14 @@ def configure_jax(deterministic: bool = False) -> None:
     """Keep compiled programs in the user's cache folder; `deterministic` GPU operations on request.
 
     A cache folder that is already set (JAX_COMPILATION_CACHE_DIR) is used as it is. Nothing is
-    cached where no folder can be written, or with JAX_ENABLE_COMPILATION_CACHE=false.
+    cached where no folder can be written, as for a user without a home folder, or with
+    JAX_ENABLE_COMPILATION_CACHE=false.
     """
     if deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC_FLAG}".strip()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        folder = cache_dir()
-        with suppress(OSError):
+        with suppress(OSError, RuntimeError):
+            folder = cache_dir()
             folder.mkdir(parents=True, exist_ok=True)
             _delete_unlimited_programs(folder)
             jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -35,7 +36,7 @@ def cache_dir() -> Path:
     """$XDG_CACHE_HOME/ssd_jax/xla-…, one for each kind of processor.
 
     A program that was compiled for another processor, on a home folder that machines share, may
-    use instructions that this one lacks.
+    use instructions that this one lacks. Raises RuntimeError for a user without a home folder.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.exists() else []

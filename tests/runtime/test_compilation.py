@@ -56,6 +56,21 @@ def test_a_home_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
     assert compile_in(tmp_path / "file") == "None"
 
 
+def test_a_user_without_a_home_folder_is_no_reason_to_stop():
+    """As in a container whose user number has no entry in passwd and no HOME."""
+    code = (
+        "import pwd, jax; pwd.getpwuid = {}.__getitem__\n"
+        "from ssd_jax.runtime.compilation import configure_jax; configure_jax()\n"
+        "print(jax.config.jax_compilation_cache_dir)"
+    )
+    hidden = ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.stdout == "None\n", result.stderr
+
+
 def test_determinism_is_a_flag_that_xla_knows(tmp_path):
     compile_in(tmp_path, "deterministic=True")  # an unknown flag would abort the process
 
