@@ -119,9 +119,11 @@ def _fields(state: State) -> dict[str, Any]:
 def _alias(root: Path) -> tempfile.TemporaryDirectory | None:
     """A folder with a link to `root`, where Orbax would misread the name of `root`; else None.
 
-    Orbax globs below its path, and TensorStore takes a backslash for a slash.
+    Orbax globs below its path, and TensorStore takes a backslash for a slash and only UTF-8.
     """
-    if glob.escape(str(root)) == str(root) and "\\" not in str(root):
+    name = str(root)
+    is_text = name.encode(errors="ignore").decode() == name
+    if is_text and glob.escape(name) == name and "\\" not in name:
         return None
     try:
         alias = tempfile.TemporaryDirectory(prefix="ssd_jax_")

@@ -53,10 +53,23 @@ def test_a_folder_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["[exp1]/mine", "a\\b", "a*b?", "[", "a b", "ä", "{x}", "a#b%20", "a:b", "a\nb", "x?y=1|z"],
+    [
+        "[exp1]/mine",
+        "a\\b",
+        "a*b?",
+        "[",
+        "a b",
+        "ä",
+        "{x}",
+        "a#b%20",
+        "a:b",
+        "a\nb",
+        "x?y=1|z",
+        "l\udce4uf",
+    ],
 )
 def test_a_folder_may_have_any_name(tmp_path, name):
-    """Orbax globs below its path, and TensorStore takes a backslash for a slash."""
+    """Orbax globs below its path, and TensorStore takes a backslash for a slash and only UTF-8."""
     with Checkpoints(tmp_path / "in" / name) as checkpoints:
         checkpoints.save(state(3), 3)
         checkpoints.save_if_best(state(3), 3, 0.5)
