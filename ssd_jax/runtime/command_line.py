@@ -1,10 +1,12 @@
 """Command lines: absl's `app.run` with this project's exit codes and short messages."""
 
 import errno
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -95,17 +97,25 @@ def exit_on_error(function: Callable):
     try:
         return function()
     except SsdError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+        _exit(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted at once: what was not saved is lost", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        _exit("interrupted at once: what was not saved is lost", 128 + signal.SIGINT)
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
-        print(
+        _exit(
             f"cannot write: {error}\nFree disk space or fix the permissions, then start the same "
             "command again; older checkpoints are intact",
-            file=sys.stderr,
+            ResourceError.exit_code,
         )
-        sys.exit(ResourceError.exit_code)
+
+
+def _exit(message: str, code: int) -> NoReturn:
+    """End with a message and an exit code; with the code alone where the log's disk is full."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    except OSError:
+        # What is left in their buffers would fail again at the end, and change the code.
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.exit(code)

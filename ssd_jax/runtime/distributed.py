@@ -7,11 +7,12 @@ main process (index 0) alone writes files. Values that all must agree on pass th
 
 import json
 import os
+import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import jax
@@ -98,7 +99,7 @@ def _detect_cluster(
 
 def _is_address(text: str) -> bool:
     host, _, port = text.rpartition(":")
-    return bool(host) and port.isdigit() and 0 < int(port) < 2**16
+    return bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) < 2**16
 
 
 @contextmanager
@@ -113,13 +114,16 @@ def abort_all_on_error() -> Iterator[None]:
         if not jax.distributed.is_initialized():
             raise
         code = error.code if isinstance(error, SystemExit) else 1
-        if not isinstance(error, SystemExit):
-            traceback.print_exc()
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            print(PEER_LOST_MESSAGE, file=sys.stderr)
+        is_peer_lost = isinstance(error, jax.errors.JaxRuntimeError)
+        with suppress(OSError):  # the log's disk may be full
+            if not isinstance(error, SystemExit):
+                traceback.print_exc()
+            if is_peer_lost:
+                print(PEER_LOST_MESSAGE, file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        if is_peer_lost:
             code = ResourceError.exit_code
-        sys.stdout.flush()
-        sys.stderr.flush()
         if is_main_process():
             time.sleep(MAIN_EXIT_DELAY_S)
         os._exit(code)
