@@ -1,10 +1,11 @@
 """Kill a run at random moments, resume it, and compare it with one that was not disturbed.
 
     python -m scripts.kill_resume_test --config=configs/quickstart.py --workdir=DIR [--kills=15] \
-        [--saves=20] [--processes=2]
+        [--saves=20] [--starts=10] [--processes=2]
 
 Both runs are started in DIR by the command line that a user would type. SIGKILL leaves no time to
-clean up; `--saves` of them come while a checkpoint is being written. Every start must resume from
+clean up; `--saves` of them come while a checkpoint is being written, and `--starts` while a run
+prepares its folder and its first step. Every start must resume from
 the newest complete checkpoint without a warning. In the end every array of the state, the next
 batch, the metrics and the best checkpoint must be equal bit for bit. Of a run of several processes
 all are killed at once.
@@ -31,7 +32,8 @@ from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, read_metrics
 from ssd_jax.runtime import command_line
 
 _ROOT = Path(__file__).resolve().parents[1]
-_STUCK_SECONDS = 600.0  # without a new step, after which a run is killed anyway
+STUCK_SECONDS = 600.0  # without a new step, after which a run is killed anyway
+_START_SECONDS = 2.0  # a kill comes within so long after a run has locked its folder
 _SAVE_SECONDS = 0.2  # a kill comes within so long after a save starts: in it, or just behind
 
 
@@ -79,7 +81,7 @@ def run_and_kill(
     Returns whether the kill came before the run's end. Raises SsdError when the run fails.
     """
     main_process, *others = start_processes(command, folder, count)
-    deadline = time.monotonic() + _STUCK_SECONDS
+    deadline = time.monotonic() + STUCK_SECONDS
     while not is_due() and time.monotonic() < deadline and main_process.poll() is None:
         time.sleep(0.01)
     if main_process.poll() is None:
@@ -119,6 +121,12 @@ class SaveStarted:
 def unfinished_saves(folder: Path) -> set[Path]:
     """Checkpoints that are being written, or whose writing a kill has cut."""
     return set(folder.glob("checkpoints/*/*.tmp"))
+
+
+def lock_token(folder: Path) -> str:
+    """What the newest run in `folder` has written into its lock; "" before the first."""
+    path = folder / ".lock"
+    return path.read_text() if path.exists() else ""
 
 
 def newest_save(folder: Path) -> int:
@@ -188,8 +196,9 @@ def compare_runs(
     saves: int,
     seed: int,
     count: int = 1,
+    starts: int = 0,
 ) -> Counts:
-    """Make both runs, with kills at `kills` random steps and in `saves` saves of the second.
+    """Make both runs, with kills at `kills` random steps, in `saves` saves and `starts` starts.
 
     `count` is the number of processes of a run. Raises SsdError where a start is not clean, or the
     runs differ in the end.
@@ -200,17 +209,22 @@ def compare_runs(
     rng, hits, cut_saves = random.Random(seed), 0, 0
     log_path(killed).touch()
     steps = iter(sorted(rng.randrange(config.steps) for _ in range(kills)))
-    kinds = rng.sample(["step"] * kills + ["save"] * saves, kills + saves)
+    kinds = ["step"] * kills + ["save"] * saves + ["start"] * starts
+    rng.shuffle(kinds)
     for number, kind in enumerate(kinds, 1):
+        is_due: Callable[[], bool]
         if kind == "step":
             is_due, delay = partial(has_step, killed, next(steps)), rng.uniform(0.0, 0.5)
-        else:
+        elif kind == "save":
             is_due = SaveStarted(killed, rng.choice((1, 2)))
             delay = rng.uniform(0.0, _SAVE_SECONDS)
+        else:
+            is_due = partial(_has_other_token, killed, lock_token(killed))
+            delay = rng.uniform(0.0, _START_SECONDS)
         saved, earlier_starts = newest_save(killed), len(start_steps(killed))
         is_hit = run_and_kill(command, killed, is_due, delay, count)
         hits += is_hit
-        _check_start(killed, start_steps(killed)[earlier_starts:], saved)
+        check_start(killed, start_steps(killed)[earlier_starts:], saved)
         cut_steps = [int(path.stem) for path in unfinished_saves(killed)]
         cut_saves += bool(cut_steps)
         saved = newest_save(killed)
@@ -220,18 +234,31 @@ def compare_runs(
         print(f"kill {number}/{len(kinds)}: {when}" + (", cut a save" if cut_steps else ""))
     saved, earlier_starts = newest_save(killed), len(start_steps(killed))
     run_to_end(command, killed, count)
-    _check_start(killed, start_steps(killed)[earlier_starts:], saved)
-    for what, read in (("states", digests), ("metrics", history)):
-        expected, actual = read(undisturbed), read(killed)
-        if expected != actual:
-            raise SsdError(f"the {what} differ:\n{expected}\n{actual}")
+    check_start(killed, start_steps(killed)[earlier_starts:], saved)
+    check_same_end(undisturbed, killed)
     return Counts(hits, cut_saves)
 
 
-def _check_start(folder: Path, steps: list[int], saved: int) -> None:
-    """Raise SsdError where a run started from another step than that of the newest checkpoint."""
+def check_same_end(undisturbed: Path, disturbed: Path) -> None:
+    """Raise SsdError where states, next batch, best checkpoint or metrics differ."""
+    for what, read in (("states", digests), ("metrics", history)):
+        expected, actual = read(undisturbed), read(disturbed)
+        if expected != actual:
+            raise SsdError(f"the {what} differ:\n{expected}\n{actual}")
+
+
+def _has_other_token(folder: Path, token: str) -> bool:
+    return lock_token(folder) not in ("", token)
+
+
+def check_start(folder: Path, steps: list[int], saved: int) -> None:
+    """Raise SsdError where a run started from another step than that of the newest checkpoint.
+
+    Nor may any have found damage.
+    """
     log = log_path(folder)
-    if (steps and steps != [saved]) or "cannot be restored" in log.read_text():
+    text = log.read_text()
+    if (steps and steps != [saved]) or "cannot be restored" in text or "made again" in text:
         raise SsdError(f"started at {steps} with a checkpoint of step {saved}: see {log}")
 
 
@@ -241,7 +268,7 @@ def main() -> None:
     command = training_command(config_flags.get_config_filename(given["config"]))
     counts = compare_runs(
         command, Path(given.workdir), given.config, given.kills, given.saves, given.seed,
-        given.processes,
+        given.processes, given.starts,
     )  # fmt: skip
     print(
         f"{counts.hits} kills in {given.config.steps} steps, {counts.cut_saves} of them cut a "
@@ -254,6 +281,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Folder for both runs; it must be new.")
     flags.DEFINE_integer("kills", 15, "Number of kills at random steps.")
     flags.DEFINE_integer("saves", 0, "Number of kills during a save.")
+    flags.DEFINE_integer("starts", 0, "Number of kills during a start.")
     flags.DEFINE_integer("processes", 1, "Number of processes of a run.")
     flags.DEFINE_integer("seed", 0, "Of the moments of the kills.")
     flags.mark_flags_as_required(["config", "workdir"])
