@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd_jax.data import decode
+from ssd_jax.data.messages import join_truncated, printable, shorten
 from ssd_jax.errors import DataError
 
 _THREADS = 16  # reading waits for the disk
-_MAX_LISTED = 5  # errors in one message, files behind one count
-_ASPECT_TOLERANCE = 0.02  # of an aspect ratio: what rounding to whole pixels explains
+_ASPECT_TOLERANCE = 50  # one part in so many of an aspect ratio: rounding to whole pixels
 
 
 class ResolvedSize(NamedTuple):
@@ -24,13 +24,16 @@ class ResolvedSize(NamedTuple):
 class Scan:
     """Reads files for the readers of all formats.
 
-    `previous` are the `headers` of an earlier scan: an image file of the same size and time is not
-    opened again. With `collect_errors` the errors of files go into `errors` and these files are
-    left out; otherwise they are raised.
+    `previous` are the `headers` of an earlier scan, as they were read from a file; what is no
+    header there counts as absent. An image file of the same size and time is not opened again.
+    With `collect_errors` the errors of files go into `errors` and these files are left out;
+    otherwise they are raised.
     """
 
-    def __init__(self, previous: Mapping[str, list] | None = None, collect_errors: bool = False):
-        self._previous, self._collect_errors = previous or {}, collect_errors
+    def __init__(self, previous: object = None, collect_errors: bool = False):
+        entries = previous.items() if isinstance(previous, Mapping) else ()
+        self._previous = {name: entry for name, entry in entries if _is_header(entry)}
+        self._collect_errors = collect_errors
         self.headers: dict[str, list] = {}
         self.errors: list[DataError] = []
 
@@ -54,11 +57,13 @@ class Scan:
             return ResolvedSize(
                 annotated_size, True, {"images rotated by EXIF, as their annotations are": 1}
             )
-        if abs(annotated_size[1] * size[0] / (annotated_size[0] * size[1]) - 1) > _ASPECT_TOLERANCE:
-            width, height = annotated_size[::-1]
+        # In integers, which hold any number that a file may have.
+        across, down = annotated_size[1] * size[0], annotated_size[0] * size[1]
+        if abs(across - down) * _ASPECT_TOLERANCE > down:
+            width, height = map(shorten, annotated_size[::-1])
             raise DataError(
-                f"{path}: {size[1]}x{size[0]} pixels, and its annotation is of {width}x{height}: "
-                "boxes would lie elsewhere; correct one of the two",
+                f"{printable(path)}: {size[1]}x{size[0]} pixels, and its annotation is of "
+                f"{width}x{height}: boxes would lie elsewhere; correct one of the two",
                 "size and annotation disagree",
             )
         return ResolvedSize(size, False, {"wrong sizes in annotations, the image's used": 1})
@@ -77,11 +82,14 @@ class Scan:
 
         with ThreadPoolExecutor(_THREADS) as pool:
             results = dict(pool.map(attempt, keys))
-        problems = [each for each in results.values() if isinstance(each, DataError)]
-        if problems and not self._collect_errors:
-            raise DataError(join_truncated(list(map(str, problems)), "\n"))
-        self.errors += problems
+        self.collect([each for each in results.values() if isinstance(each, DataError)])
         return {key: each for key, each in results.items() if not isinstance(each, DataError)}
+
+    def collect(self, errors: Sequence[DataError]) -> None:
+        """Keep errors; without `collect_errors`, raise one DataError for all of them."""
+        if errors and not self._collect_errors:
+            raise DataError(join_truncated(list(map(str, errors)), "\n"))
+        self.errors += errors
 
     def is_unchanged(self) -> bool:
         """Whether the images are those of the earlier scan, with the same sizes and times."""
@@ -98,7 +106,6 @@ class Scan:
         return header
 
 
-def join_truncated(items: Sequence[str], separator: str) -> str:
-    """The first items of a list, and how many more there are."""
-    more = [f"and {len(items) - _MAX_LISTED} more"] if len(items) > _MAX_LISTED else []
-    return separator.join([*items[:_MAX_LISTED], *more])
+def _is_header(entry: object) -> bool:
+    """Whether an entry is one of `Scan.headers`: size, time, height, width, orientation."""
+    return isinstance(entry, list) and len(entry) == 5 and all(isinstance(n, int) for n in entry)

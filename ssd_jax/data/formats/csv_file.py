@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssd_jax.data import files
 from ssd_jax.data.annotated_image import AnnotatedImage, ImageFileSource, resolve_classes
 from ssd_jax.data.formats.voc_xml import parse_corners, pixels_to_boxes
+from ssd_jax.data.messages import printable, shorten
 from ssd_jax.data.scan import Scan
 from ssd_jax.errors import DataError
 from ssd_jax.types import PLAIN
@@ -37,14 +39,17 @@ def read(
 ) -> ImageFileSource:  # fmt: skip
     """Images of folder `images` with the boxes of the CSV file `lists`.
 
-    Images are in the order of their first rows. A row whose class and corners are empty is an image
-    without boxes. Labels follow the sorted names, or the order of `classes`. Boxes are dropped
-    and clipped as in `voc.read`. Raises DataError naming the file and the line.
+    Images are in the order of their first rows; the rows of one file are those of one image,
+    however they spell its path. A row whose class and corners are empty is an image without boxes.
+    Labels follow the sorted names, or the order of `classes`. Boxes are dropped and clipped as in
+    `voc.read`. Raises DataError naming the file and the line.
     """
     path, scan = Path(lists), scan or Scan()
+    folder, rows = Path(images), dict(enumerate(_read_rows(path, scan)))
+    keys = files.file_keys({i: folder / row.name for i, row in rows.items()})
     grouped: dict[str, list[_Row]] = {}
-    for row in _read_rows(path, scan):
-        grouped.setdefault(row.name, []).append(row)
+    for i, row in rows.items():
+        grouped.setdefault(keys[i], []).append(row)
     seen = {row.label: path for rows in grouped.values() for row in rows if row.label}
     if not grouped:
         raise DataError(f"{path}: no rows below the header")
@@ -53,7 +58,8 @@ def read(
     classes = resolve_classes(classes, seen, sorted(seen))
     index = {name: i + 1 for i, name in enumerate(classes)}
     annotated = scan.map_collecting_errors(
-        lambda name: _annotated_image(Path(images) / name, grouped[name], index, scan), grouped
+        lambda key: _annotated_image(folder / grouped[key][0].name, grouped[key], index, scan),
+        grouped,
     )
     return ImageFileSource(path.stem, "", classes, list(annotated.values()))
 
@@ -63,7 +69,8 @@ def _annotated_image(
 ) -> AnnotatedImage:
     sizes = {row.size for row in rows} - {None}
     if len(sizes) > 1:
-        raise DataError(f"{path}: rows with different sizes: {sizes}", _BAD_ROW)
+        text = f"{printable(path)}: rows with different sizes: {shorten(sizes)}"
+        raise DataError(text, _BAD_ROW)
     resolved = scan.resolve_image_size(path, *sizes)
     rows = [row for row in rows if row.label]
     pixels = np.array([row.corners for row in rows]).reshape(-1, 4)
@@ -77,8 +84,9 @@ def _annotated_image(
 
 
 def _read_rows(path: Path, scan: Scan) -> list[_Row]:
+    data = files.read_bytes(path, "the list")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         missing = [name for name in _REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
@@ -90,8 +98,6 @@ def _read_rows(path: Path, scan: Scan) -> list[_Row]:
             lambda number: _parse_row(lines[number], f"{path}, line {number}"), lines
         )
         return list(rows.values())
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the list ({error.strerror})") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file ({error})") from error
 

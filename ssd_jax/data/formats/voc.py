@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssd_jax.data import files
 from ssd_jax.data.annotated_image import AnnotatedImage, ImageFileSource, resolve_classes
 from ssd_jax.data.formats.voc_layout import (
     IMAGE_SUFFIXES,
@@ -20,7 +21,8 @@ from ssd_jax.data.formats.voc_layout import (
     split_image_ids,
 )
 from ssd_jax.data.formats.voc_xml import Annotation, parse_annotation, pixels_to_boxes
-from ssd_jax.data.scan import Scan, join_truncated
+from ssd_jax.data.messages import join_truncated, printable
+from ssd_jax.data.scan import Scan
 from ssd_jax.errors import DataError
 from ssd_jax.types import DIFFICULT, PLAIN
 
@@ -65,7 +67,8 @@ def read(
         ),
         [key for key in image_ids if key in found],
     )
-    without = [] if (root / "ImageSets" / "Main").is_dir() else sorted(images.keys() - xmls.keys())
+    has_lists = os.path.isdir(root / "ImageSets" / "Main")
+    without = [] if has_lists else sorted(images.keys() - xmls.keys())
     note = f"{len(without)} images without annotation left out ({join_truncated(without, ', ')})"
     return ImageFileSource(
         root.name, split, classes, list(annotated.values()), note if without else ""
@@ -74,10 +77,8 @@ def read(
 
 def _read_annotation(key: str, xmls: dict[str, list[Path]], root: Path) -> _Read:
     path = single_file(key, xmls, root, "annotation")
-    try:
-        return _Read(path, parse_annotation(path.read_bytes(), str(path)))
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the annotation ({error.strerror})") from error
+    data = files.read_bytes(path, "the annotation")
+    return _Read(path, parse_annotation(data, printable(path)))
 
 
 def _class_names(classes: Sequence[str], found, root: Path) -> tuple[str, ...]:

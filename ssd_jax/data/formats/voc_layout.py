@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from ssd_jax.data.scan import join_truncated
+from ssd_jax.data import files
+from ssd_jax.data.messages import join_truncated
 from ssd_jax.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -34,7 +35,7 @@ def split_image_ids(root: Path, split: str, known: dict[str, list[Path]]) -> lis
     "trainval", the others.
     """
     folder = root / "ImageSets" / "Main"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         test = sorted(known)[_TEST_EVERY - 1 :: _TEST_EVERY]
         parts = {"test": test, "trainval": sorted(known.keys() - set(test))}
         if split not in parts:
@@ -46,14 +47,10 @@ def split_image_ids(root: Path, split: str, known: dict[str, list[Path]]) -> lis
     image_ids = []
     for part in split.split("+"):
         path = folder / f"{part}.txt"
-        if not path.is_file():
+        if not os.path.exists(path):
             splits = ", ".join(sorted(file.stem for file in folder.glob("*.txt"))) or "none"
             raise DataError(f"{path}: no such split; there are: {splits}")
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot read the list ({error})") from error
-        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        lines = [line for line in files.read_lines(path, "the list") if line]
         if not lines:
             raise DataError(f"{path}: the list is empty")
         image_ids += [_first_column(line, known) for line in lines]

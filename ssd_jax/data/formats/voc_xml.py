@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ssd_jax.data.annotated_image import ClippedBoxes, clip_and_filter
+from ssd_jax.data.messages import printable, shorten
 from ssd_jax.errors import DataError
 
 _BAD_XML = "annotations that are no XML of PASCAL VOC"
@@ -56,7 +57,7 @@ def parse_annotation(data: bytes, where: str) -> Annotation:
         name = (node.findtext("name") or "").strip()
         if not name:
             raise DataError(f"{where}: object {number} has no name", _MISSING_FIELD)
-        here = f"{where}: object {number} ({name})"
+        here = f"{where}: object {number} ({printable(name)})"
         names.append(name)
         pixels.append(_object_corners(node, here))
         difficult.append(_parse_flag(node, "difficult", here))
@@ -86,7 +87,7 @@ def parse_corners(texts: Mapping[str, str], here: str) -> list[float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{here}: {key} is {text.strip()!r}, not a number", _BAD_NUMBER)
+            raise DataError(f"{here}: {key} is {shorten(text.strip())}, not a number", _BAD_NUMBER)
         values.append(value)
     if values[0] > values[2] or values[1] > values[3]:
         raise DataError(
@@ -108,7 +109,7 @@ def _parse_flag(node: ET.Element, key: str, here: str) -> bool:
     """A 0 or 1 that may be absent."""
     text = (node.findtext(key) or "0").strip()
     if text not in ("", "0", "1"):
-        raise DataError(f"{here}: {key} is {text!r}, not 0 or 1", _BAD_NUMBER)
+        raise DataError(f"{here}: {key} is {shorten(text)}, not 0 or 1", _BAD_NUMBER)
     return text == "1"
 
 

@@ -46,6 +46,21 @@ def test_what_is_corrected_is_counted(tmp_path):
         assert text in source.summary()
 
 
+def test_a_size_that_is_no_number_says_nothing(tmp_path):
+    source = write(tmp_path, f"a.png,{'9' * 5000},40,cat,1,1,9,9", "b.png,x,,cat,1,1,9,9")
+    assert source[0]["size"] == source[1]["size"] == (40, 50)
+
+
+def test_rows_of_one_file_are_one_image_however_they_spell_it(tmp_path):
+    (tmp_path / "sub").mkdir()
+    names = ("a.png", "./a.png", "sub/../a.png", str(tmp_path / "a.png"))
+    rows = [f"{name},50,40,cat,1,1,9,{9 + i}" for i, name in enumerate(names)]
+    source = write(tmp_path, rows[0], "b.png,50,40,cat,1,1,9,9", *rows[1:], rows[0])
+    assert [source.name(i) for i in range(len(source))] == ["a.png", "b.png"]
+    assert len(source[0]["boxes"]) == 4
+    assert "1 boxes that occur twice dropped" in source.summary()
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -60,6 +75,11 @@ def test_what_is_corrected_is_counted(tmp_path):
         ("a.png,40,50,cat,1,1,3,4", "a.png: rows with different sizes"),
         ("b.png,40,50,cat,1,1,3,4", "b.png: 50x40 pixels, and its annotation is of 40x50"),
         ('a.png,50,40,"cat,1,1,3,4', "list.csv: not a CSV file"),
+        (f"a.png,50,40,cat,1,{'9' * 5000},3,20", r"line 3: ymin is '9+\.\.\.9+', not"),
+        (f"b.png,{'9' * 400},40,cat,1,1,3,4", r"b.png: 50x40 pixels, .* of 9+\.\.\.9+x40"),
+        ("a\0.png,50,40,cat,1,1,3,4", r"a\\x00.png.*: cannot read the image"),
+        (f"{'a' * 300}.png,50,40,cat,1,1,3,4", "a.png: cannot read the image"),
+        (".,50,40,cat,1,1,3,4", r"cannot read the image \(not a regular file\)"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(tmp_path, row, words):

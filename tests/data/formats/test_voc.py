@@ -144,6 +144,8 @@ BAD_XML = {
     xml(thing(box=(9, 2, 3, 4))): "reversed",
     xml(thing(box=(1, 9, 3, 4))): "reversed",
     xml(thing(difficult="maybe")): "difficult is 'maybe'",
+    xml(thing(difficult="1" * 5000)): "difficult is '1+\\.\\.\\.1+'",
+    xml(thing(box=(1, 2, "9" * 5000, 4))): "xmax is '9+\\.\\.\\.9+'",
 }
 
 
@@ -152,6 +154,34 @@ def test_bad_annotations_name_the_file(root, text):
     add(root, "bad", text)
     with pytest.raises(DataError, match=f"bad\\.xml.*{BAD_XML[text]}"):
         voc.read(root, "")
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_sizes_of_any_length(root, digits):
+    """What Python reads as a number is compared, what it does not read says nothing."""
+    add(root, "a", xml(thing(), size=("9" * digits, 80)))
+    if digits > 4300:
+        assert voc.read(root, "train")[0]["size"] == (80, 100)
+    else:
+        with pytest.raises(DataError, match=r"a.jpg: 100x80 pixels, .*of 9+\.\.\.9+x80:"):
+            voc.read(root, "train")
+
+
+def test_deep_xml_is_read(root):
+    deep = "<part>" * 100_000 + "</part>" * 100_000
+    add(root, "a", xml(thing(extra=deep)))
+    assert voc.read(root, "train")[0]["labels"] == [2]
+
+
+def test_what_is_no_file_is_not_read(root):
+    (root / "Annotations" / "d.xml").mkdir()
+    with pytest.raises(DataError, match=r"d.xml: cannot read the annotation \(not a regular file"):
+        voc.read(root, "")
+    (root / "ImageSets" / "Main" / "x.txt").mkdir()
+    with pytest.raises(DataError, match=r"x.txt: cannot read the list"):
+        voc.read(root, "x")
+    with pytest.raises(DataError, match="no such split"):
+        voc.read(root, "x" * 300)
 
 
 def test_declared_entities_are_refused_in_any_encoding():
