@@ -1,8 +1,9 @@
 """What readers of image files make: annotated images, and a source of examples over them."""
 
 import hashlib
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,13 +11,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ssd_jax.data import decode
-from ssd_jax.data.scan import join_truncated
+from ssd_jax.data.messages import join_truncated, printable, shorten
 from ssd_jax.errors import ConfigError, DataError
 from ssd_jax.multibox import boxes as box_ops
 from ssd_jax.types import CROWD, DIFFICULT, PLAIN, Example
 
 _NO_AREA, _OUTSIDE = "boxes without area dropped", "boxes outside the image dropped"
 DROPPED, CLIPPED = (_NO_AREA, _OUTSIDE), "boxes clipped at the border"
+# An area in float32 below the least normal number is none in training, and divides by zero.
+_LEAST_AREA = np.finfo(np.float32).tiny
+_UNPRINTABLE = ("Cc", "Cs")  # Unicode's categories of control characters and half characters
 
 
 class AnnotatedImage(NamedTuple):
@@ -39,8 +43,8 @@ class ImageFileSource:
         classes: names without the background.
         images: the annotated images, in order.
         note: text of the reader for `summary`, beside the images' corrections.
-        scoring_inputs: reads what COCO scores are computed from: the content of the original COCO
-            file, the id of each image and the category id of each class. None: scores are
+        scoring_inputs: makes what COCO scores are computed from: ground truth in the form of a
+            COCO file, its id of each image and its category id of each class. None: scores are
             computed from the boxes as read.
         load_pixels: the pixels of image i; by default those of its file.
 
@@ -83,7 +87,9 @@ class ImageFileSource:
             raise IndexError(i)
         annotated, pixels = self.images[i], self._load_pixels(i)
         if pixels.shape[:2] != annotated.size:
-            raise DataError(f"{annotated.path}: the image changed while it was in use; start again")
+            raise DataError(
+                f"{printable(annotated.path)}: the image changed while it was in use; start again"
+            )
         return self.ground_truth(i) | {
             "image": pixels, "image_id": int(i), "size": annotated.size
         }  # fmt: skip
@@ -113,7 +119,7 @@ class ImageFileSource:
             f"({', '.join(flagged) or '0 difficult'}), {empty} images without boxes; {per_class}"
         )
         notes = [
-            f"{count} {what} ({join_truncated([path.stem for path in paths], ', ')})"
+            f"{count} {what} ({join_truncated([printable(path.stem) for path in paths], ', ')})"
             for what, (count, paths) in count_corrections(self.images).items()
         ]
         notes += [self._note] if self._note else []
@@ -145,12 +151,16 @@ def clip_and_filter(
     has_no_area: Bool[np.ndarray, " N"],
     labels: Iterable | None = None,
 ) -> ClippedBoxes:
-    """Drop boxes without area in the file's own numbers or outside the image; clip the others.
+    """Drop boxes without area or outside the image; clip the others.
 
-    `corners` are normalized. Of equal boxes with equal `labels`, where given, the first is kept.
+    `corners` are normalized. A box has no area where `has_no_area` says so, by the file's own
+    numbers, or where float32 leaves nothing of what lies in the image. Of equal boxes with equal
+    `labels`, where given, the first is kept.
     """
     inside = box_ops.clip(corners)
+    boxes = inside.astype(np.float32)
     outside = ~has_no_area & (inside[:, :2] >= inside[:, 2:]).any(axis=1)
+    has_no_area = has_no_area | ~outside & (box_ops.area(boxes) <= _LEAST_AREA)
     repeated = np.zeros(len(corners), bool)
     if labels is not None:
         first = {}
@@ -167,25 +177,40 @@ def clip_and_filter(
         CLIPPED: kept & (inside != corners).any(axis=1),
     }
     counts = {what: int(mask.sum()) for what, mask in dropped_or_clipped.items() if mask.any()}
-    return ClippedBoxes(inside[kept].astype(np.float32), kept, counts)
+    return ClippedBoxes(boxes[kept], kept, counts)
 
 
 def resolve_classes(
-    given: Sequence[str], found: dict[str, object], default: Iterable[str]
+    given: Sequence[str], found: Mapping[str, object], default: Iterable[str]
 ) -> tuple[str, ...]:
     """The `given` class names; `default` where none are given.
 
     `found` has a place where each name of the files occurs. Raises DataError for a name that is
-    not given, and ConfigError for one that is given twice.
+    not given, ConfigError for one that is given twice, and the same for names that are empty or
+    hold what no terminal shows.
     """
+    for name, where in found.items():
+        if problem := _name_problem(name):
+            raise DataError(f"class name {shorten(name)} in {where} {problem}; rename the class")
     if not given:
         return tuple(default)
+    for name in given:
+        if problem := _name_problem(name):
+            raise ConfigError(f"config.data.classes: the name {shorten(name)} {problem}")
     if len(set(given)) < len(given):
         raise ConfigError(f"classes: a name occurs twice in {', '.join(given)}")
-    unknown = [f"{name!r} in {found[name]}" for name in found if name not in given]
+    unknown = [f"{shorten(name)} in {found[name]}" for name in found if name not in given]
     if unknown:
         raise DataError(
             f"unknown class {join_truncated(unknown, ', ')}; known: {', '.join(given)}; add the "
             "name to the classes or correct the file"
         )
     return tuple(given)
+
+
+def _name_problem(name: str) -> str:
+    """What is wrong with a class name, if anything: it becomes part of lines and of file names."""
+    if not name.strip():
+        return "is empty"
+    is_bad = any(unicodedata.category(character) in _UNPRINTABLE for character in name)
+    return "has a control character or half a character" if is_bad else ""
