@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SAID_BY = ("log_line", "print", "ConfigError", "DataError", "CheckpointError", "ResourceError",
-           "NonFiniteLossError", "Interrupted")  # fmt: skip
+           "NonFiniteLossError", "Interrupted", "_DamagedError", "_exit")  # fmt: skip
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -29,9 +29,14 @@ def spoken(path):
     [
         "train",
         "runs/checkpoint",
+        "runs/checksum",
         "runs/folder",
         "runs/load",
+        "runs/lock",
         "runs/manifest",
+        "runs/metrics",
+        "runs/state_files",
+        "runs/tensorboard",
         "runtime/command_line",
         "runtime/devices",
         "runtime/distributed",
