@@ -364,8 +364,9 @@ def _(folder):
     row = {"id": 3, "image_id": 90, "category_id": 44, "bbox": [0, 0, 9, 9]}
     source = annotated(folder, [{"id": 90, "file_name": "it.jpg"}], [row], dog=3, cat=44)
     assert source.classes == ("dog", "cat") and source[0]["labels"] == [2]
-    _, image_ids, category_ids = source.scoring_inputs()
-    assert image_ids == [90] and category_ids == [3, 44]
+    content, image_ids, category_ids = source.scoring_inputs()
+    assert image_ids == [1] and category_ids == [1, 2]
+    assert content["annotations"][0]["category_id"] == 2
 
 
 @case("data set that does not exist")

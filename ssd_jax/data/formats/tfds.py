@@ -67,7 +67,8 @@ def read(
     classes = resolve_classes(classes, dict.fromkeys(names, folder), names)
     label_of = np.array([classes.index(name) + 1 for name in names], np.int32)
     is_voc = builder.info.name == "voc"
-    read = (scan or Scan()).map_collecting_errors(
+    scan = scan or Scan()
+    read = scan.map_collecting_errors(
         lambda i: _read(data, i, f"{folder}, record {i} of {split}", label_of, is_voc),
         range(len(data)),
     )
@@ -75,7 +76,7 @@ def read(
     image_ids = [item.image_id for item in read.values()]
     note, inputs = "", None
     if builder.info.name == "coco":
-        note, inputs = _scoring_source(folder, split, image_ids, classes)
+        note, inputs = _scoring_source(folder, split, image_ids, classes, scan)
     return ImageFileSource(
         builder.info.full_name, split, classes, images, note,
         scoring_inputs=inputs,
@@ -97,7 +98,8 @@ def _read(data, i: int, where: str, label_of: Int[np.ndarray, " C"], is_voc: boo
         raise DataError(f"{where}: damaged ({_first_line(error)}); prepare it again") from error
     objects = example["objects"]
     size = height, width = decode.parse_header(io.BytesIO(example["image"]), where).size
-    name = example.get("image/filename", b"").decode() or f"{example.get('image/id', i)}"
+    name = example.get("image/filename", b"").decode(errors="replace")
+    name = name or f"{example.get('image/id', i)}"
     # y_min, x_min, y_max, x_max
     stored = np.array(objects["bbox"], np.float64).reshape(-1, 4)
     rows = np.array(objects["label"], int).reshape(-1)
@@ -128,13 +130,15 @@ def _flags(objects: dict, count: int) -> Int[np.ndarray, " N"]:
 
 def data_dir() -> Path:
     """Where prepared sets lie unless they are named by their folder: TFDS's own rule."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
 
 
 def _find_folder(place: str) -> Path:
     """The folder of the newest version of a set that is prepared, by its place or its name."""
     root = data_dir()
-    for folder in (Path(place).expanduser(), root / place):
+    for folder in (Path(os.path.expanduser(place)), root / place):
+        if not os.path.isdir(folder):
+            continue
         versions = [path.parent for path in folder.glob(f"*/{_INFO_FILE}") if _version(path.parent)]
         if (folder / _INFO_FILE).is_file():
             return folder
@@ -154,7 +158,7 @@ def _find_folder(place: str) -> Path:
 
 def _version(folder: Path) -> tuple[int, ...]:
     parts = folder.name.split(".")
-    return tuple(map(int, parts)) if all(map(str.isdigit, parts)) else ()
+    return tuple(map(int, parts)) if all(map(str.isdecimal, parts)) else ()
 
 
 def _open(tfds, folder: Path):
@@ -184,12 +188,14 @@ def _class_names(features, folder: Path) -> tuple[str, ...]:
     return tuple(features["objects"]["label"].names)
 
 
-def _scoring_source(folder: Path, split: str, image_ids: list, classes: tuple[str, ...]):
+def _scoring_source(
+    folder: Path, split: str, image_ids: list, classes: tuple[str, ...], scan: Scan
+):
     """What `summary()` says, and the reader of the annotation file where it lies beside the set."""
     short = {"train": "train", "validation": "val"}.get(split)
-    files = sorted(folder.glob(f"instances_{short}*.json"))
-    if files:
-        return "", lambda: coco.scoring_inputs(files[0], image_ids, classes)
+    found = sorted(folder.glob(f"instances_{short}*.json"))
+    if found:
+        return "", coco.read_scoring_inputs(found[0], image_ids, classes, scan)
     note = "COCO scores are computed from boxes as read, not from the annotation file"
     return f"{note}: put instances_{short}….json into {folder}" if short else note, None
 

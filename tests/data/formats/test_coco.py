@@ -11,6 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ssd_jax import evaluate
 from ssd_jax.data.formats import coco
+from ssd_jax.data.scan import Scan
 from ssd_jax.errors import ConfigError, DataError
 from ssd_jax.types import CROWD, PLAIN
 
@@ -76,7 +77,27 @@ def test_given_classes_fix_the_labels(tmp_path):
         (box([1, 1, 4, "5"]), "annotation 1 of 7.png: bbox"),
         (box([1, 1, 4, 5], category_id=4), "unknown category 4"),
         (box([1, 1, 4, 5], image_id=99), "annotation 1 is of image 99"),
-        ({"id": 1, "bbox": [1, 1, 4, 5]}, "without 'image_id'"),
+        (box([1, 1, 4, True]), "annotation 1 of 7.png: bbox"),
+        (box([1, 1, 4, None]), "annotation 1 of 7.png: bbox"),
+        (box([1, 1, 4, 10**400]), r"annotation 1 of 7.png: bbox .*1000+\.\.\.0+"),
+        (box([1e308, 1, 1e308, 5]), "annotation 1 of 7.png: bbox"),
+        (box([1, 1, 1e200, 1e200]), "annotation 1 of 7.png: bbox"),
+        (box("1234"), "annotation 1 of 7.png: bbox '1234'"),
+        (box([1, 1, 4, 5], area=-1), "annotation 1 of 7.png: area -1"),
+        (box([1, 1, 4, 5], area=float("nan")), "annotation 1 of 7.png: area nan"),
+        (box([1, 1, 4, 5], area=10**400), "annotation 1 of 7.png: area 1000"),
+        (box([1, 1, 4, 5], area=True), "annotation 1 of 7.png: area True"),
+        (box([1, 1, 4, 5], area="20"), "annotation 1 of 7.png: area '20'"),
+        (box([1, 1, 4, 5], category_id=None), "unknown category None"),
+        (box([1, 1, 4, 5], category_id="3"), "unknown category '3'"),
+        (box([1, 1, 4, 5], category_id=[3]), r"unknown category \[3\]"),
+        (box([1, 1, 4, 5], image_id="7"), "annotation 1 is of image '7'"),
+        (box([1, 1, 4, 5], image_id=[7]), r"annotation 1 is of image \[7\]"),
+        (box([1, 1, 4, 5], image_id=7.5), "annotation 1 is of image 7.5"),
+        (box([1, 1, 4, 5], image_id=10**400), r"annotation 1 is of image 10+\.\.\.0+"),
+        ({"id": 1, "bbox": [1, 1, 4, 5]}, "annotation 1 is of image None"),
+        (None, "annotation None: not a COCO"),
+        ([1], r"annotation \[1\]: not a COCO"),
     ],
 )
 def test_bad_annotations_name_their_file(tmp_path, row, message):
@@ -93,7 +114,17 @@ def test_files_that_are_missing_or_no_annotations(tmp_path):
         with pytest.raises(DataError, match=message):
             coco.read(tmp_path, tmp_path / "bad.json")
     for changes, message in (
-        ({"categories": [{"id": 3}]}, "without 'name'"),
+        ({"categories": [{"id": 3}]}, "category 1 of its list has no name"),
+        ({"categories": [{"id": 3, "name": 5}]}, "category 1 of its list has 5 as name"),
+        ({"categories": [{"id": None, "name": "a"}]}, "category 1 of its list has no id"),
+        ({"categories": [{"id": True, "name": "a"}]}, "has True as id"),
+        ({"categories": ["a"]}, "category 1 of its list has no id"),
+        ({"categories": {"a": 1}}, "no categories"),
+        ({"images": [{"id": 1}]}, "image 1 of its list has no file_name"),
+        ({"images": [{"id": 1, "file_name": ["7.png"]}]}, "has \\['7.png'\\] as file_name"),
+        ({"images": [{"id": 1.5, "file_name": "7.png"}]}, "has 1.5 as id"),
+        ({"images": [{"id": {}, "file_name": "7.png"}]}, "has {} as id"),
+        ({"images": [None]}, "image 1 of its list has no id"),
         ({"categories": [{"id": 3, "name": "a"}, {"id": 4, "name": "a"}]}, "the same name"),
         ({"images": [{"id": 1, "file_name": "7.png"}] * 2}, "the same id"),
     ):
@@ -102,6 +133,122 @@ def test_files_that_are_missing_or_no_annotations(tmp_path):
             write_with(tmp_path / "x", changes)
     with pytest.raises(DataError, match=r"9\.png"):
         write_with(tmp_path, {"images": [{"id": 9, "file_name": "9.png"}]})
+
+
+DEEP = '{"images": ' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(DEEP, "not JSON .*recursion"), (f"[{'9' * 5000}]", "not JSON"), ('{"a": "\xff', "not JSON")],
+)
+def test_hostile_json_is_refused(tmp_path, text, words):
+    (tmp_path / "bad.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=f"bad.json: .*{words}"):
+        coco.read(tmp_path, tmp_path / "bad.json")
+
+
+def test_two_names_of_one_category_id_are_named(tmp_path):
+    categories = [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}, {"id": 3, "name": "cow"}]
+    with pytest.raises(DataError, match="boxes.json: the categories 'cat' and 'cow' have .* id 3"):
+        write(tmp_path, [], categories=categories)
+
+
+@pytest.mark.parametrize("what", ["images", "categories"])
+def test_ids_of_two_kinds_are_refused(tmp_path, what):
+    entries = [{"id": key, "file_name": f"{key}.png", "name": f"n{key}"} for key in (7, "2")]
+    with pytest.raises(DataError, match=f"boxes.json: some ids of {what} are numbers and some"):
+        write(tmp_path, [], **{what: entries})
+
+
+def test_an_image_that_is_listed_twice_is_refused_with_both_spellings(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("7.png", "./7.png", "sub/../7.png", str(tmp_path / "7.png")):
+        images = [{"id": 7, "file_name": "7.png"}, {"id": 2, "file_name": name}]
+        words = "ids 7 and 2 are one file, '7.png' and '"
+        with pytest.raises(DataError, match=words) as error:
+            write(tmp_path, [], images=images)
+        assert f"'7.png' and {name!r}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "\ud800.png", "", "sub", "a" * 300])
+def test_names_that_no_image_has_are_refused(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(DataError, match="cannot read the image"):
+        write(tmp_path, [], images=[{"id": 7, "file_name": name}])
+
+
+def test_all_errors_are_collected_by_reason(tmp_path):
+    images = [{"id": key, "file_name": f"{key}.png"} for key in (7, 2, 4, 2)]
+    images += [{"id": 5, "file_name": "./4.png"}, {"file_name": "x.png"}]
+    rows = [box([1, 1, 4, 5], iscrowd="0"), box([1, 1, 4, 5], image_id=99)]
+    rows += [box([1, 1, 4, 5], image_id=2, area=-1)]
+    with pytest.raises(DataError):
+        write(tmp_path, rows, images=images)
+    scan = Scan(collect_errors=True)
+    cv2.imwrite(str(tmp_path / "4.png"), np.zeros((40, 50, 3), np.uint8))
+    source = coco.read(tmp_path, tmp_path / "boxes.json", (), scan)
+    assert [source.name(i) for i in range(len(source))] == ["4.png"]
+    found = sorted((error.reason, str(error).partition(": ")[2]) for error in scan.errors)
+    assert found == [
+        ("annotations without image", "annotation 1 is of image 99, which is not in the file"),
+        ("boxes or areas that are no such numbers",
+         "annotation 1 of 2.png: area -1 is not a number of pixels"),
+        ("entries that are none of a COCO annotation file",
+         "annotation 1 of 7.png: iscrowd '0' is neither 0 nor 1"),
+        ("entries that are none of a COCO annotation file",
+         "image 6 of its list has no id: not a COCO annotation file"),
+        ("entries that are none of a COCO annotation file",
+         "the images '2.png' and '2.png' have the same id 2; give each its own"),
+        ("images listed twice",
+         "the images with the ids 4 and 5 are one file, '4.png' and './4.png'; join them"),
+    ]  # fmt: skip
+    content, image_ids, _ = source.scoring_inputs()
+    assert content["images"] == [{"id": 1}] and image_ids == [1]
+
+
+@pytest.mark.parametrize("value", ["0", "1", "x", "", None, [], {}, -1, 2, 0.5, float("nan")])
+def test_a_crowd_is_0_or_1(tmp_path, value):
+    with pytest.raises(DataError, match="boxes.json: annotation 1 of 7.png: iscrowd .* 0 nor 1"):
+        write(tmp_path, [box([1, 1, 4, 5], iscrowd=value)])
+
+
+@pytest.mark.parametrize("value", [0, 1, False, True, 1.0])
+def test_training_and_metric_agree_about_crowds(tmp_path, value):
+    source = write(tmp_path, [box([1, 1, 4, 5], iscrowd=value)])
+    (row,) = source.scoring_inputs()[0]["annotations"]
+    assert type(row["iscrowd"]) is int
+    assert row["iscrowd"] == value == (source[0]["flags"] == CROWD).item()
+
+
+def test_what_is_scored_is_what_was_read(tmp_path):
+    """Numbers from 1, in the order of the file's ids; and the file may be gone by then."""
+    rows = [
+        box([60, 10, 20, 20], image_id=7, category_id=18, iscrowd=1),
+        box([1, 1, 4, 5], image_id=2, area=7),
+        box([1, 2, 0, 5], image_id=7.0, category_id=3.0, id="x"),
+    ]
+    source = write(tmp_path, rows)
+    (tmp_path / "boxes.json").write_text("{}")
+    content, image_ids, category_ids = source.scoring_inputs()
+    assert content["images"] == [{"id": 1}, {"id": 2}]
+    assert content["categories"] == [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
+    assert content["annotations"] == [
+        {"image_id": 1, "category_id": 2, "bbox": [1, 1, 4, 5], "area": 7, "iscrowd": 0},
+        {"image_id": 2, "category_id": 1, "bbox": [60, 10, 20, 20], "area": 400, "iscrowd": 1},
+        {"image_id": 2, "category_id": 2, "bbox": [1, 2, 0, 5], "area": 0, "iscrowd": 0},
+    ]
+    assert image_ids == [2, 1] and category_ids == [1, 2]
+
+
+@pytest.mark.parametrize("big", [10**400, "seven"])
+def test_ids_may_be_texts_and_numbers_of_any_length(tmp_path, big):
+    images = [{"id": big, "file_name": "7.png"}, {"id": big * 2, "file_name": "2.png"}]
+    categories = [{"id": big, "name": "dog"}]
+    source = write(tmp_path, [box([1, 1, 4, 5], big, big)], images=images, categories=categories)
+    assert source[0]["labels"] == [1]
+    found = [truth | {"scores": np.ones(len(truth["labels"]), np.float32)} for truth in source]
+    assert scores(source, found)["AP"] == pytest.approx(1)
 
 
 def write_with(folder, changes):

@@ -27,6 +27,7 @@ from tfds_archives import (
 from ssd_jax import evaluate
 from ssd_jax.data import sources
 from ssd_jax.data.formats import coco, tfds
+from ssd_jax.data.scan import Scan
 from ssd_jax.errors import DataError
 from ssd_jax.types import CROWD, DIFFICULT, PLAIN
 
@@ -202,6 +203,25 @@ def test_coco_is_what_the_reader_of_its_files_gives(coco2017, tmp_path):
     ]
     np.testing.assert_equal(*scores)
     assert scores[0]["coco/AP_medium"] > 0  # areas of 1024.5 pixels, where the boxes have 450
+
+
+def test_a_coco_file_that_does_not_fit_its_records_is_refused_at_the_start(coco2017):
+    path = coco2017 / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    for changes, words in (
+        ({"images": []}, "annotation .* is of image 10, which is not in the file"),
+        ({"images": [], "annotations": []}, "no image has the id 10"),
+        ({"annotations": [{"id": 1, "image_id": 10, "category_id": 18}]}, "bbox None"),
+        ({"categories": [{"id": 18, "name": "cow"}], "annotations": []}, "unknown class 'cow'"),
+    ):
+        path.write_text(json.dumps(content | changes))
+        with pytest.raises(DataError, match=f"{words}") as error:
+            tfds.read(coco2017, "validation")
+        assert "instances_val2017.json" in str(error.value)
+    scan = Scan(collect_errors=True)
+    path.write_text(json.dumps(content | {"images": [], "annotations": []}))
+    tfds.read(coco2017, "validation", (), scan)
+    assert [str(error).partition(": ")[2] for error in scan.errors] == ["no image has the id 10"]
 
 
 def test_coco_scores_find_the_images_whatever_their_order(tmp_path):
