@@ -5,6 +5,7 @@ import pytest
 
 from ssd_jax.data import sources
 from ssd_jax.data.formats import yolo
+from ssd_jax.data.scan import Scan
 from ssd_jax.errors import ConfigError, DataError
 
 NAMES = "names: [cat, dog]\n"
@@ -95,6 +96,83 @@ def test_a_folder_and_a_file_of_classes(tmp_path):
     assert yolo.read(flat, str(tmp_path / "classes.txt"))[0]["labels"] == [1]
 
 
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 40)
+)
+
+
+@pytest.mark.parametrize("entry", ["names: *a39\ntrain: images", "names: [a]\ntrain: *a39",
+                                   "names: [a]\ntrain: images\npath: *a39"])  # fmt: skip
+def test_aliases_of_aliases_take_no_time_and_no_room(tmp_path, entry):
+    path = write(tmp_path, {"a.png": ""}, BOMB + entry)
+    with pytest.raises(DataError, match="which is not a text") as error:
+        yolo.read(path, "train")
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "name", ["no", "null", "~", "1", "1.0", "0x10", "1_000", "2024-01-01", "2024-99-99", "9" * 5000,
+             "!!int abc", ".inf", "=", "yes"],
+)  # fmt: skip
+def test_a_class_is_called_what_stands_there(tmp_path, name):
+    text = f"train: images/train\nnames:\n  - {name}\n  - dog\n"
+    source = yolo.read(write(tmp_path, {"train/a.png": "0 .5 .5 .2 .2"}, text), "train")
+    assert source.classes == (name.removeprefix("!!int "), "dog")
+    text = f"train: images/train\nnames: {{0: {name}, 1: dog}}\n"
+    assert yolo.read(write(tmp_path, {}, text), "train").classes == source.classes
+
+
+@pytest.mark.parametrize("value", ["", "null", "~", "[]", "''"])
+def test_a_split_or_path_that_is_null_is_absent(tmp_path, value):
+    text = (
+        f"train: images/train\nval: {value}\npath:{' ' + value if value != '[]' else ''}\n{NAMES}"
+    )
+    path = write(tmp_path, {"train/a.png": ""}, text)
+    assert len(yolo.read(path, "train")) == 1
+    with pytest.raises(ConfigError, match="no split 'val', there are: train;"):
+        yolo.read(path, "val")
+
+
+def test_an_image_that_is_listed_twice_is_refused_with_both_spellings(tmp_path):
+    path = write(tmp_path, {"a.png": "", "b.png": ""}, "train: list.txt\nnames: [a]\n")
+    for again in ("images/a.png", "./images/../images/a.png", str(tmp_path / "images" / "a.png")):
+        (tmp_path / "list.txt").write_text(f"images/a.png\nimages/b.png\n{again}\n")
+        with pytest.raises(DataError, match="data.yaml train: images listed twice: ") as error:
+            yolo.read(path, "train")
+        assert f"{tmp_path / again} (as {tmp_path}/images/a.png)" in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["a\0.png", "a" * 300 + ".png", "/", ".", "..", "images"])
+def test_a_line_that_names_no_image_is_refused(tmp_path, line):
+    path = write(tmp_path, {"a.png": ""}, "train: list.txt\nnames: [a]\n")
+    (tmp_path / "list.txt").write_text(f"{line}\nimages/a.png\n")
+    with pytest.raises(DataError, match="cannot read the image"):
+        yolo.read(path, "train")
+    scan = Scan(collect_errors=True)
+    assert names(yolo.read(path, "train", (), scan)) == ["a.png"] and len(scan.errors) == 1
+
+
+def test_names_end_only_where_lines_do(tmp_path):
+    write(tmp_path, {"a.png": ""})
+    classes = tmp_path / "classes.txt"
+    classes.write_bytes("one\u2028line\r\ntwo\rthree".encode())
+    assert yolo.read(tmp_path, str(classes)).classes == ("one\u2028line", "two", "three")
+    classes.write_bytes(b"form\x0cfeed\n")
+    with pytest.raises(DataError, match="class name 'form.x0cfeed' in .*classes.txt"):
+        yolo.read(tmp_path, str(classes))
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    path = write(tmp_path, {"train/a.png": "", "train/b.png": ""})
+    (tmp_path / "labels" / "train" / "a.txt").unlink()
+    (tmp_path / "labels" / "train" / "a.txt").mkdir()
+    (tmp_path / "images" / "train" / "c.png").mkdir()
+    with pytest.raises(DataError) as error:
+        yolo.read(path, "train")
+    for words in ("a.txt: cannot read it (not a regular", "c.png: cannot read the image (not a"):
+        assert words in str(error.value)
+
+
 def test_the_last_folder_images_counts(tmp_path):
     path = write(tmp_path / "images" / "set", {"images.png": "1 .5 .5 .2 .2"}, f"train: .\n{NAMES}")
     assert yolo.read(path, "train")[0]["labels"] == [2]
@@ -108,7 +186,11 @@ def test_the_last_folder_images_counts(tmp_path):
         ("0.5 .5 .5 .2 .2", "line 2: class 0.5"),
         ("0 .5 .5 .2", "line 2: 4 numbers"),
         ("0 .5 .5 .2 .2 .9 .1", "line 2: 7 numbers"),
-        ("0 .5 .5 .2 x", "line 2: could not convert"),
+        ("0 .5 .5 .2 x", "line 2: '0 .5 .5 .2 x' are not numbers"),
+        ("0 .5 .5 .2 \0", r"line 2: '0 .5 .5 .2 .x00' are not numbers"),
+        (f"0 .5 .5 .2 {'9' * 400}", "line 2: .* not shares"),
+        (f"0 .5 .5 .2 {'9' * 5000}", r"line 2: '?.5 .5 .2 9+\.\.\.9+'? are not shares"),
+        (f"{'9' * 5000} .5 .5 .2 .2", r"line 2: class '?9+\.\.\.9+'?, but"),
         ("0 .5 .5 .2 nan", "line 2: .* not shares"),
         ("0 25 20 10 8", "line 2: 25 20 10 8 are not shares"),
         ("0 .5 .5 -.2 .2", "line 2: .* not shares"),
@@ -128,7 +210,23 @@ def test_a_bad_line_is_refused_with_its_place(tmp_path, line, words):
         ("train: images\nnames: []", "no class names"),
         ("train: images\nnames: [a, a]", "occurs twice"),
         ("train: x\nnames: {1: a}", "numbered 0"),
-        ("train: x\nnames: !!python/object/apply:os.getcwd []", "not YAML"),
+        ("train: images\nnames: !!python/object/apply:os.getcwd []", "no class names"),
+        ("train: images\nnames: !!python/object/apply:os.getcwd", "no names"),
+        ("train: images\nnames: [[a]]", r"data.yaml: names holds \['a'\], which is not a text"),
+        ("train: images\nnames: {0: {a: b}}", "data.yaml: names holds {'a': 'b'}"),
+        ("train: {a: b}\nnames: [a]", "data.yaml: train holds {'a': 'b'}, which is not a text"),
+        ("train: [[a]]\nnames: [a]", r"data.yaml: train holds \['a'\]"),
+        ("train: images\npath: [a]\nnames: [a]", r"data.yaml: path holds \['a'\]"),
+        ('train: "a\\0b"\nnames: [a]', r"a\\x00b.*: no such folder"),
+        ('train: "\\uD800"\nnames: [a]', r"ud800.*: no such folder"),
+        (f"train: {'a' * 5000}\nnames: [a]", r"aaa\.\.\.aaa.*: no such folder"),
+        ('train: images\nnames: ["a\\0b"]', r"class name 'a.x00b' in .*data.yaml has a control"),
+        ('train: images\nnames: ["\\uDC80"]', r"class name '.udc80' in .*data.yaml has a control"),
+        ("train: images\nnames: [a, ]\n? [b]\n: c", "not YAML"),
+        ("train: images\nnames: [a, '']", "class name '' in .*data.yaml is empty"),
+        ("[" * 100_000, "not YAML .*recursion"),
+        ("names: " + "{a: " * 100_000, "not YAML .*recursion"),
+        ("names: &a [*a]\ntrain: images", "not YAML"),
         ("train: nowhere\nnames: [a]", "nowhere: no such folder"),
         ("train: none.txt\nnames: [a]", "none.txt: cannot read"),
         ("train: [images, images]\nnames: [a]", "listed twice"),
