@@ -13,13 +13,16 @@ from typing import Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
+from ssd_jax.data import files
 from ssd_jax.data.annotated_image import AnnotatedImage
 from ssd_jax.data.formats import coco, csv_file, shapes, tfds, voc, yolo
+from ssd_jax.data.messages import shorten
 from ssd_jax.data.scan import Scan
 from ssd_jax.errors import ConfigError, DataError
 from ssd_jax.types import Example
 
 _FORMATS = {"voc": voc, "coco": coco, "csv": csv_file, "yolo": yolo, "tfds": tfds}
+_MAX_DIGITS = 9  # of a number of scenes: samples are numbered in 32 bits
 
 
 @runtime_checkable
@@ -107,12 +110,12 @@ def make_source(
 def _open_source(spec: str, config: ConfigDict, classes: tuple[str, ...], scan: Scan) -> Source:
     kind, _, rest = spec.partition(":")
     place, _, argument = rest.rpartition(":")
-    if kind in _FORMATS and place:
+    if kind in _FORMATS and place and files.is_possible_path(rest):
         return _FORMATS[kind].read(place, argument, classes, scan)
-    if kind == "shapes" and place and argument.isdigit():
+    if kind == "shapes" and place and argument.isdecimal() and len(argument) <= _MAX_DIGITS:
         return shapes.Shapes(place, int(argument), config.image_size)
     raise ConfigError(
-        f"data set {spec!r}: write voc:FOLDER:SPLIT (as voc:VOCdevkit/VOC2007:trainval), "
+        f"data set {shorten(spec)}: write voc:FOLDER:SPLIT (as voc:VOCdevkit/VOC2007:trainval), "
         "coco:IMAGES:ANNOTATIONS.json, csv:IMAGES:LIST.csv, yolo:DATA.yaml:SPLIT, "
         "yolo:FOLDER:CLASSES.txt, tfds:voc/2007:train+validation, or shapes:train:COUNT"
     )

@@ -64,7 +64,28 @@ def test_joined_sets_say_that_they_have_no_annotation_file(monkeypatch):
     assert summary(None) == "crowds\ncrowds"
 
 
-@pytest.mark.parametrize("spec", ["shapes", "shapes:train", "shapes:train:many", "voc", "nope:a:b"])
+@pytest.mark.parametrize(
+    "spec",
+    ["shapes", "shapes:train", "shapes:train:many", "voc", "nope:a:b", "shapes:train:²",
+     "shapes:train:-1", "shapes:train:" + "1" * 5000, "shapes:train:" + "1" * 400,
+     "voc:a\0b:train", "yolo:\ud800.yaml:train", "coco:a:\0.json", "csv:a:\ud800", "tfds:\0:train"],
+)  # fmt: skip
 def test_a_spec_that_names_nothing_is_refused_with_an_example(spec):
-    with pytest.raises(ConfigError, match="voc:FOLDER:SPLIT"):
+    with pytest.raises(ConfigError, match="voc:FOLDER:SPLIT") as error:
+        sources.make_source((spec,), CONFIG)
+    assert len(str(error.value)) < 600
+    str(error.value).encode()
+
+
+@pytest.mark.parametrize("kind", ["voc:{}:x", "coco:{0}:{0}", "csv:{0}:{0}", "yolo:{}.yaml:x",
+                                  "yolo:{0}:{0}", "tfds:{}:x", "tfds:~nobody-{}:x"])  # fmt: skip
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "\udc80"])
+def test_a_place_that_no_file_system_has_is_refused(kind, name):
+    with pytest.raises((DataError, ConfigError)):
+        sources.make_source((kind.format(name),), CONFIG)
+
+
+def test_a_long_name_that_is_wrong_is_shown_whole():
+    spec = "vco:" + "/a/long/path" * 12 + ":trainval"
+    with pytest.raises(ConfigError, match=spec):
         sources.make_source((spec,), CONFIG)
