@@ -384,6 +384,10 @@ def _(folder):
     records = voc_records(folder)
     assert shared_images(records, records[:1]) == ["it.jpg"]
     assert shared_images(records[:1], records[1:]) == []
+    (folder / "link").symlink_to("JPEGImages")
+    for spelling in ("link", "JPEGImages/../link", "./JPEGImages"):
+        other = records[0]._replace(path=folder / spelling / "it.jpg")
+        assert shared_images(records, [other]) == ["it.jpg"]
 
 
 def voc_records(folder):
@@ -415,5 +419,24 @@ def _(folder):
     assert [start(), start()] == [False, True]
     add(folder, "another", xml())
     assert [start(), start()] == [False, True]
-    path.write_text("{")
-    assert [start(), start()] == [False, True]
+    check = json.loads(path.read_text())
+    (name, *_) = check["images"]
+    for other in (
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"[]",
+        b"7",
+        b"{}",
+        json.dumps(check | {"version": 1}).encode(),
+        json.dumps({key: check[key] for key in check if key != "version"}).encode(),
+        json.dumps({key: check[key] for key in check if key != "images"}).encode(),
+        json.dumps(check | {"images": [1]}).encode(),
+        json.dumps(check | {"images": {name: [1]}}).encode(),
+        json.dumps(check | {"fingerprint": None}).encode(),
+    ):
+        path.write_bytes(other)
+        assert [start(), start()] == [False, True]
+    path.unlink()
+    path.mkdir()
+    assert read_check(path) == {}

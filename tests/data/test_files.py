@@ -1,12 +1,16 @@
 """Files that cannot be read are named; a file is known by any spelling of its path."""
 
+import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
+from image_files import write_image
 
 from ssd_jax.data import decode, files
+from ssd_jax.data.checks.dataset import check_dataset
+from ssd_jax.data.formats import yolo
 from ssd_jax.data.messages import join_truncated, printable, shorten
 from ssd_jax.errors import DataError
 
@@ -68,6 +72,17 @@ def test_spellings_of_a_path(tmp_path, monkeypatch):
     paths = {text: Path(text) for text in spellings + other}
     repeats = files.repeated_files(paths)
     assert repeats == dict.fromkeys(spellings[1:], spellings[0])
+
+
+def test_a_name_that_is_not_utf8_is_read_and_shown(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write_image(tmp_path / name, orientation=6)
+    (tmp_path / "names.txt").write_text("dog\n")
+    source = yolo.read(tmp_path, str(tmp_path / "names.txt"))
+    assert source[0]["size"] == (80, 100)
+    assert "EXIF rotation is ignored ('caf\\udce9')" in source.summary()
+    report = check_dataset(source.images, source.classes, [], None, (80, 100))
+    json.dumps(report, ensure_ascii=False).encode()
 
 
 def test_values_in_messages_are_short():

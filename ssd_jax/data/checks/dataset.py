@@ -1,7 +1,6 @@
 """The data check: what a set holds, what was corrected, errors, warnings, and prior recall."""
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,15 +9,19 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from ssd_jax.data.annotated_image import CLIPPED, DROPPED, AnnotatedImage, count_corrections
+from ssd_jax.data.files import file_keys
+from ssd_jax.data.messages import printable
 from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import Source
 from ssd_jax.errors import DataError
 from ssd_jax.multibox.priors import best_iou, recall
+from ssd_jax.runtime.files import read_json
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.types import PLAIN
 
 CHECK_FILE = "data_check.json"  # in a run folder
 _MAX_LISTED = 5  # files behind one count
+_VERSION = 2  # raise it whenever what an earlier start accepted may be refused
 _PERCENTILES = (1, 5, 50, 95, 99)
 _SAMPLE_SIZE = 1000  # boxes that are compared with all priors
 _MAX_DROPPED = 0.01  # of all boxes; more look like another format
@@ -54,17 +57,21 @@ def check_sets(
         log_line("\n".join(f"{name:10s} {line}" for line in format_report(report)))
     if errors := [f"{name}: {text}" for name in reports for text in reports[name]["errors"]]:
         raise DataError("\n".join(errors))
-    return {"fingerprint": fingerprint, "sets": reports, "images": scan.headers}
+    check = {"version": _VERSION, "fingerprint": fingerprint, "sets": reports}
+    return check | {"images": scan.headers}
 
 
 def read_check(path: Path) -> dict:
-    """What `check_sets` of an earlier start returned; {} where there is no such file."""
+    """What `check_sets` of an earlier start returned; {} where no such file is there.
+
+    One of another version counts as none: it may hold images that are refused now.
+    """
     try:
-        content = json.loads(path.read_text())
-        is_complete = isinstance(content["images"], dict) and "fingerprint" in content
-    except (OSError, ValueError, KeyError, TypeError):
+        content = read_json(path)
+    except (OSError, ValueError):
         return {}
-    return content if is_complete else {}
+    is_current = isinstance(content, dict) and content.get("version") == _VERSION
+    return content if is_current else {}
 
 
 def check_dataset(
@@ -79,7 +86,7 @@ def check_dataset(
     Sizes are roots of areas, in pixels of the network's input `image_size` (H, W); `priors` are
     normalized corners. `errors` in the report must be corrected before training.
     """
-    files = [image.path.name for image in images]
+    files = [printable(image.path.name) for image in images]
     counts = [len(image.labels) for image in images]
     boxes = np.concatenate([image.boxes for image in images] or [np.zeros((0, 4), np.float32)])
     labels = np.concatenate([image.labels for image in images] or [np.zeros(0, np.int32)])
@@ -92,7 +99,7 @@ def check_dataset(
         "most boxes": {"count": max(counts, default=0), "file": files[most] if files else ""},
         "classes": {name: int((labels == i).sum()) for i, name in enumerate(classes, 1)},
         "corrected": {
-            what: {"count": count, "first": [path.name for path in paths[:_MAX_LISTED]]}
+            what: {"count": count, "first": [printable(path.name) for path in paths[:_MAX_LISTED]]}
             for what, (count, paths) in count_corrections(images).items()
         },
         "refused": _group_by_reason(file_errors),
@@ -125,9 +132,12 @@ def format_report(report: Mapping) -> list[str]:
 
 
 def shared_images(first: Sequence[AnnotatedImage], second: Sequence[AnnotatedImage]) -> list[str]:
-    """Names of image files that are in both sets."""
-    paths = {image.path for image in first}
-    return sorted(image.path.name for image in second if image.path in paths)
+    """Names of image files that are in both sets, however their paths are spelled."""
+    keys, other_keys = (
+        file_keys({i: image.path for i, image in enumerate(images)}) for images in (first, second)
+    )
+    shared = set(keys.values())
+    return sorted(printable(second[i].path.name) for i, key in other_keys.items() if key in shared)
 
 
 def _group_by_reason(errors: Sequence[DataError]) -> dict[str, dict]:

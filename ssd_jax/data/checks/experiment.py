@@ -1,5 +1,6 @@
 """The check of an experiment: both of its sets, whose errors are collected instead of raised."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def check_experiment(
 def _decode_all(source: Source, scan: Scan) -> None:
     """Decode all pixels as training does, then look for damage that OpenCV fills with gray."""
     _call_each(scan, source.__getitem__, range(len(source)), "decoding")
-    files = [image.path for image in source.images if image.path.is_file()]
+    files = [image.path for image in source.images if os.path.isfile(image.path)]
     _call_each(scan, decode.check_pixels, files, "checking pixels")
 
 
