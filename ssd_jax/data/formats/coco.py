@@ -40,6 +40,8 @@ def read(
     folder, path, scan = Path(images), Path(annotations), scan or Scan()
     content, classes = _load(path, classes, scan)
     paths = {key: folder / image.file_name for key, image in content.images.items()}
+    if not paths:
+        raise DataError(f"{path}: no images")
     repeats = files.repeated_files(paths)
     scan.collect([_describe_repeat(first, key, content, path) for key, first in repeats.items()])
     annotated = scan.map_collecting_errors(

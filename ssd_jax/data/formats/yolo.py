@@ -138,7 +138,8 @@ def _list_images(place: Path) -> list[Path]:
         return [place.parent / line for line in files.read_lines(place, "it") if line]
     if not os.path.isdir(place):
         raise DataError(f"{printable(place)}: no such folder of images")
-    found = (path for path in place.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    with files.named_errors(place, "the folder"):
+        found = [path for path in place.rglob("*") if path.suffix.lower() in _SUFFIXES]
     return sorted(path for path in found if not path.name.startswith("."))
 
 

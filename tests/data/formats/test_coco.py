@@ -124,6 +124,7 @@ def test_files_that_are_missing_or_no_annotations(tmp_path):
         ({"images": [{"id": 1, "file_name": ["7.png"]}]}, "has \\['7.png'\\] as file_name"),
         ({"images": [{"id": 1.5, "file_name": "7.png"}]}, "has 1.5 as id"),
         ({"images": [{"id": {}, "file_name": "7.png"}]}, "has {} as id"),
+        ({}, "boxes.json: no images"),
         ({"images": [None]}, "image 1 of its list has no id"),
         ({"categories": [{"id": 3, "name": "a"}, {"id": 4, "name": "a"}]}, "the same name"),
         ({"images": [{"id": 1, "file_name": "7.png"}] * 2}, "the same id"),
