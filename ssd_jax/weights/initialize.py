@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +16,28 @@ from ssd_jax.runs.load import load_run
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.train_step import TrainState, init_state, state_of_variables
 from ssd_jax.weights import files
+from ssd_jax.weights.class_names import match_class_names
 from ssd_jax.weights.imported import ImportedWeights
 from ssd_jax.weights.remap import FittedWeights, Tensors, fit_to_model
 
 _BINARY_FORMATS = ("tflite", "caffe")  # a tensor format each; the others hold tensors by name
 
 
-def initial_state(detector: Detector, classes: tuple[str, ...]) -> TrainState:
+class InitialState(NamedTuple):
+    """The state before the first step."""
+
+    state: TrainState
+    is_detector: bool  # of all classes: its scores before the first step mean something
+
+
+def initial_state(detector: Detector, classes: tuple[str, ...]) -> InitialState:
     """The state before the first step, as `config.init` says; `classes` without the background.
 
     Raises CheckpointError for weights that cannot be read or do not fit.
     """
     state, options = init_state(detector), detector.config.init
     if not options.source:
-        return state
+        return InitialState(state, False)
     source = Path(options.source)
     weights = load_weights(source, options.format, detector.config)
     fitted = fit_source(source, weights, state, classes, options.what)
@@ -36,7 +45,9 @@ def initial_state(detector: Detector, classes: tuple[str, ...]) -> TrainState:
     if priors is not None and not np.array_equal(priors, detector.priors.boxes):
         fitted.report.append("  priors       those of the config, not those of the source")
     log_line("\n".join([f"weights    {source}", *fitted.report]))
-    return with_weights(detector, state, fitted.tensors)
+    matched = match_class_names(classes, fitted.file_classes)
+    is_detector = options.what == "detector" and len(matched) == len(classes)
+    return InitialState(with_weights(detector, state, fitted.tensors), is_detector)
 
 
 def load_weights(source: Path, kind: str, config: ConfigDict) -> ImportedWeights:

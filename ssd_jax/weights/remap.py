@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssd_jax.errors import CheckpointError
+from ssd_jax.weights.class_names import match_class_names
 from ssd_jax.weights.imported import ImportedWeights
 
 _EXTRA_LAYERS = re.compile(
@@ -29,6 +30,7 @@ class FittedWeights(NamedTuple):
 
     tensors: Tensors
     report: list[str]
+    file_classes: tuple[str, ...]  # of its columns; placeholders where the file does not name them
 
 
 def fit_to_model(
@@ -69,7 +71,8 @@ def fit_to_model(
         raise CheckpointError(
             f"{len(errors)} tensors do not fit the model: {'; '.join(errors[:_MAX_LISTED])}{more}"
         )
-    return FittedWeights(like | loaded, _report(weights, like, loaded, file_classes, classes))
+    report = _report(weights, like, loaded, file_classes, classes)
+    return FittedWeights(like | loaded, report, file_classes)
 
 
 def detector_part(name: str) -> str:
@@ -92,8 +95,8 @@ def remap_class_columns(
     file_classes: tuple[str, ...],
     classes: tuple[str, ...],
 ) -> np.ndarray:
-    """Columns [..., priors * C] for `classes`: those of the same name, the background's, and the
-    mean over the file's classes for every other class.
+    """Columns [..., priors * C] for `classes`: those of the same class by `match_class_names`, the
+    background's, and the mean over the file's classes for every other class.
 
     A random column would predict confidently wrong scores and cause large early gradients.
     """
@@ -103,8 +106,9 @@ def remap_class_columns(
         return value
     value = value.reshape(*value.shape[:-1], per_location, -1)
     background, mean = value[..., 0], value[..., 1:].mean(axis=-1)
+    matched = match_class_names(classes, file_classes)
     columns = [
-        value[..., file_classes.index(name) + 1] if name in file_classes else mean
+        value[..., file_classes.index(matched[name]) + 1] if name in matched else mean
         for name in classes
     ]
     return np.stack([background, *columns], axis=-1).reshape(like.shape)
@@ -144,7 +148,9 @@ def _tensor_error(value: np.ndarray | None, like: np.ndarray | None) -> str:
 
 
 def _report(weights, like, loaded, file_classes, classes) -> list[str]:
-    lines = []
+    lines: list[str] = []
+    synonyms: list[str] = []
+    new: list[str] = []
     for part in _PARTS:
         names = [name for name in like if detector_part(name) == part]
         count = sum(name in loaded for name in names)
@@ -152,11 +158,16 @@ def _report(weights, like, loaded, file_classes, classes) -> list[str]:
         if part == "heads" and count and not weights.classes and file_classes == classes:
             text += ", classes by position, since the file does not name them"
         elif part == "heads" and count and file_classes != classes:
-            kept = sum(name in file_classes for name in classes)
-            text = f"boxes, background and {kept} of {len(classes)} classes by name"
-            text += "" if kept == len(classes) else ", the others as the mean of the file's"
+            matched = match_class_names(classes, file_classes)
+            text = f"boxes, background and {len(matched)} of {len(classes)} classes by name"
+            synonyms = [f"{name} = {other}" for name, other in matched.items() if name != other]
+            new = [name for name in classes if name not in matched]
         if names:
             lines.append(f"  {part:13s}{text}")
+    if synonyms:
+        lines.append(f"  {'same class':13s}{', '.join(synonyms)}")
+    if new:
+        lines.append(f"  {'new classes':13s}{', '.join(new)}: each as the mean of the file's")
     for reason in sorted(set(weights.unused.values())):
         names = [name for name, why in weights.unused.items() if why == reason]
         more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""

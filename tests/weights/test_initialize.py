@@ -99,7 +99,7 @@ def test_an_imported_run_is_evaluated_and_fine_tuned_from(run, tmp_path, capsys)
 
 def test_the_first_state_is_the_file_with_a_fresh_optimizer_and_average(weights, trained, classes):
     config = micro.get_config(init__source=str(weights), init__format="npz", optim__ema_decay=0.9)
-    state = initialize.initial_state(build_detector(config, len(classes) + 1), classes)
+    state = initialize.initial_state(build_detector(config, len(classes) + 1), classes).state
     equal(tree(state), tree(trained))
     equal(flatten_parameters(state.ema["params"]), flatten_parameters(trained.params))
     assert int(state.step) == 0 and not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
@@ -108,7 +108,10 @@ def test_the_first_state_is_the_file_with_a_fresh_optimizer_and_average(weights,
 def test_of_a_backbone_the_heads_are_new(weights, trained, classes, capsys):
     config = micro.get_config(init__source=str(weights), init__format="npz", init__what="backbone")
     detector = build_detector(config, len(classes) + 1)
-    state, random = tree(initialize.initial_state(detector, classes)), tree(init_state(detector))
+    state, random = (
+        tree(initialize.initial_state(detector, classes).state),
+        tree(init_state(detector)),
+    )
     for name, value in state.items():
         origin = random if name.startswith("heads/") else tree(trained)
         np.testing.assert_array_equal(value, origin[name])
@@ -126,8 +129,8 @@ def test_classes_of_the_same_name_keep_their_columns_and_others_start_at_the_mea
     np.testing.assert_array_equal(bias, [1, 3, 2.5, 11, 13, 12.5])
     np.testing.assert_array_equal(found.tensors["heads/localization_0/bias"], np.arange(8))
     assert found.report == [
-        "  heads        boxes, background and 1 of 2 classes by name, the others as the mean of "
-        "the file's"
+        "  heads        boxes, background and 1 of 2 classes by name",
+        "  new classes  eel: each as the mean of the file's",
     ]
     np.testing.assert_array_equal(like["heads/classification_0/bias"], [-1, -2, -3, -4, -5, -6])
 
@@ -144,8 +147,8 @@ def test_a_file_without_class_names_gives_all_columns_or_their_mean(ours, kept):
 def test_a_run_of_other_classes_starts_another(run, classes, capsys):
     config = micro.get_config(init__source=str(run))
     detector = build_detector(config, 3)
-    state = initialize.initial_state(detector, (classes[2], "cat"))
-    assert "1 of 2 classes by name" in capsys.readouterr().err
+    state, is_detector = initialize.initial_state(detector, (classes[2], "cat"))
+    assert "1 of 2 classes by name" in capsys.readouterr().err and not is_detector
     assert state.params["heads"]["classification_0"]["bias"].shape == (3 * 4,)
 
 
