@@ -89,14 +89,15 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
                     config, train_set.classes, train_set.fingerprint, detector.priors.boxes
                 )
                 prepare_run_folder(folder, run, metadata, checkpoints.newest_manifest())
-            state = _restore_or_initialize(detector, checkpoints, train_set.classes)
+            state, is_detector = _restore_or_initialize(detector, checkpoints, train_set.classes)
             if is_main:
                 log_line(format_summary(folder, detector, state, train_set, test_set))
             metrics = MetricsFile(folder, int(state.step)) if is_main else None
             evaluator = Evaluator(detector, test_set, runner)
             trainer = Trainer(
-                folder, runner, detector, state, train_set, evaluator, checkpoints, metrics
-            )
+                folder, runner, detector, state, train_set, evaluator, checkpoints, metrics,
+                is_detector,
+            )  # fmt: skip
             trace = StepTrace(folder / "profile", profiled if is_main else range(0))
             with closing(trainer), closing(trace):
                 return trainer.run_loop(signals, trace)
@@ -111,16 +112,25 @@ def _open_checkpoints(folder: Path, metadata: dict) -> AbstractContextManager:
 
 def _restore_or_initialize(
     detector: Detector, checkpoints: checkpoint.Checkpoints | None, classes: tuple[str, ...]
-) -> TrainState:
-    """The main process's latest checkpoint or, without one, the state before the first step."""
-    like = abstract_state(detector)
+) -> tuple[TrainState, bool]:
+    """The main process's latest checkpoint or, without one, the state before the first step.
+
+    And whether it is a detector of these classes that has not been trained here.
+    """
+    like, is_detector = abstract_state(detector), False
 
     def make() -> TrainState:
+        nonlocal is_detector
         if checkpoints.latest_step() is None:
-            return initial_state(detector, classes)
-        return checkpoints.restore("latest", like)
+            start = initial_state(detector, classes)
+            is_detector = start.is_detector
+            return start.state
+        state = checkpoints.restore("latest", like)
+        is_detector = int(state.step) == 0  # saved as the best before the first step
+        return state
 
-    return distributed.broadcast_from_main(make, like)
+    state = distributed.broadcast_from_main(make, like)
+    return state, distributed.allgather_json(is_detector)[0]
 
 
 def _stop_signals() -> StopSignals:
@@ -161,11 +171,12 @@ class Trainer:
         evaluator: Evaluator,
         checkpoints: checkpoint.Checkpoints | None,
         metrics: MetricsFile | None,
+        is_detector: bool = False,
     ):
         self.config, self.folder, self.runner = detector.config, folder, runner
         self.detector, self.train_set, self.evaluator = detector, train_set, evaluator
         self.checkpoints, self.metrics = checkpoints, metrics
-        self.is_main = checkpoints is not None
+        self.is_main, self.is_detector = checkpoints is not None, is_detector
         self.first_step = int(state.step)
         self.state = runner.replicate(state)
         self.train_step = runner.compile(partial(train_step, detector))
@@ -183,9 +194,9 @@ class Trainer:
     def run_loop(self, signals: StopSignals, trace: StepTrace) -> dict[str, float]:
         """Train to the last step; returns the last scores."""
         config, last_step = self.config, self.config.steps
-        self._evaluate_if_missing(self.first_step)
         if self.first_step == 0 and self.is_main:
             self._save_batch_preview()
+        self._evaluate_if_missing(self.first_step)
         distributed.barrier("ready")  # a step waits only a limited time for a late process
         if self.first_step >= last_step:
             return self._already_done()
@@ -219,6 +230,7 @@ class Trainer:
                 raise Interrupted(
                     f"stopped at step {step}, all saved: start the same command again"
                 )
+        self._report_whether_it_helped()
         return self.scores
 
     def _should_stop(self, step: int, signals: StopSignals) -> bool:
@@ -227,8 +239,9 @@ class Trainer:
         return is_preempted or (signals.received and not distributed.is_multiprocess())
 
     def _evaluate_if_missing(self, step: int) -> None:
-        """Evaluate a step that was saved by a run that stopped before its evaluation."""
-        is_missing = step > 0 and is_due(step, self.config.eval_every, self.config.steps)
+        """Evaluate a detector before its training, or a step after which a run ended."""
+        is_trained = step > 0 and is_due(step, self.config.eval_every, self.config.steps)
+        is_missing = is_trained or self.is_detector
         is_evaluated = self.is_main and self._is_evaluated(step)
         if is_missing and not distributed.allgather_json(is_evaluated)[0]:
             self._evaluate(step)
@@ -242,6 +255,14 @@ class Trainer:
         if not self.scores:
             self._evaluate(step)
         return self.scores
+
+    def _report_whether_it_helped(self) -> None:
+        """Say so where no evaluation was better than that of the detector at the start."""
+        if self.is_main and self.checkpoints.best_step() == 0:
+            log_line(
+                f"no evaluation was better than mAP@.5 {self.checkpoints.best_score():.4f}, that "
+                "of the detector which this run started from: it is kept as the best checkpoint"
+            )
 
     def _report_step(self, finished: tuple | None) -> None:
         """Log a finished step; raise NonFiniteLossError after too many skipped in a row."""

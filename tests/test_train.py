@@ -146,6 +146,75 @@ def test_a_finished_run_under_other_thresholds_keeps_its_history(tmp_path):
     )
 
 
+def from_detector(whole, **changes):
+    """A run that starts from the best of another and hardly changes it."""
+    return micro.get_config(
+        init__source=str(whole[0]), optim__learning_rate=1e-12, steps=3, eval_every=3, **changes
+    )
+
+
+@pytest.mark.parametrize("runner", ["pmap", "jit"])
+def test_a_detector_is_scored_before_the_first_step_and_kept_until_beaten(
+    whole, tmp_path, capsys, runner
+):
+    train.train_and_evaluate(from_detector(whole, parallel=runner), tmp_path)
+    scored = [line for line in metrics(tmp_path) if PRIMARY_METRIC in line]
+    assert [line["step"] for line in scored] == [0, 3]
+    said = capsys.readouterr().err
+    assert said.index("step 0: mAP@.5") < said.index("step 3: mAP@.5")
+    assert f"no evaluation was better than mAP@.5 {scored[0][PRIMARY_METRIC]:.4f}" in said
+    with Checkpoints(tmp_path / "checkpoints", create=False) as checkpoints:
+        assert checkpoints.best_step() == 0 and checkpoints.latest_step() == 3
+    evaluate.evaluate_run(tmp_path, from_detector(whole))
+    untouched = evaluate.evaluate_run(whole[0], micro.get_config())
+    assert scored[0][PRIMARY_METRIC] == pytest.approx(untouched[PRIMARY_METRIC], abs=1e-5)
+
+
+def test_what_is_better_than_the_start_is_the_best(whole, tmp_path, monkeypatch, capsys):
+    scores = iter([0.1, 0.2])
+    call = train.Evaluator.__call__
+
+    def evaluated(self, variables):
+        found, picture = call(self, variables)
+        return found | {PRIMARY_METRIC: next(scores)}, picture
+
+    monkeypatch.setattr(train.Evaluator, "__call__", evaluated)
+    train.train_and_evaluate(from_detector(whole), tmp_path)
+    assert "no evaluation was better" not in capsys.readouterr().err
+    with Checkpoints(tmp_path / "checkpoints", create=False) as checkpoints:
+        assert checkpoints.best_step() == 3
+
+
+@pytest.mark.parametrize("moment", ["before its score is written", "after"])
+def test_a_kill_around_the_first_evaluation_changes_nothing(
+    whole, tmp_path, monkeypatch, moment, capsys
+):
+    train.train_and_evaluate(from_detector(whole), tmp_path / "undisturbed")
+    write = train.MetricsFile.write
+
+    def killed(self, step, values):
+        if moment == "after":
+            write(self, step, values)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train.MetricsFile, "write", killed)
+        train.train_and_evaluate(from_detector(whole), tmp_path / "killed")
+    train.train_and_evaluate(from_detector(whole), tmp_path / "killed")
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "undisturbed")
+    states = [
+        final_state(tmp_path / name, from_detector(whole)) for name in ("killed", "undisturbed")
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_start_without_all_classes_is_not_scored(whole, tmp_path):
+    """A backbone alone, or heads with a class that the source does not have."""
+    config = from_detector(whole, init__what="backbone")
+    train.train_and_evaluate(config, tmp_path)
+    assert [line["step"] for line in metrics(tmp_path) if PRIMARY_METRIC in line] == [3]
+
+
 def test_a_run_that_made_no_step_does_not_claim_its_folder(tmp_path, monkeypatch):
     def no_batch(*_):
         raise DataError("an image is gone")

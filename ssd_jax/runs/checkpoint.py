@@ -91,6 +91,10 @@ class Checkpoints:
             self._best = self._read_best_score()
         return self._best
 
+    def best_step(self) -> int | None:
+        """Step of the best checkpoint; None where there is none."""
+        return next((int(p.name) for p in complete_checkpoints(self._folder / "best")), None)
+
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, damaged or not; None where there is none."""
         return max((int(path.name) for path in self._candidates("latest")), default=None)

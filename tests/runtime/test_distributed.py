@@ -71,6 +71,17 @@ def test_training_is_the_same_however_the_batch_is_divided(alone, tmp_path, coun
         assert results[1]["scores"][name] == pytest.approx(score, abs=1e-4)
 
 
+def test_a_detector_that_two_processes_start_from_is_scored_before_the_first_step(alone, tmp_path):
+    run = tmp_path / "run"
+    arguments = [*MICRO, "--config.steps=2", "--config.eval_every=0", f"--workdir={run}",
+                 f"--config.init.source={alone}"]  # fmt: skip
+    with Group(tmp_path, arguments) as group:
+        assert group.wait() == [0, 0], group.output()
+    scored = [line for line in history(run) if "voc/mAP50_area" in line]
+    assert [line["step"] for line in scored] == [0, 2]
+    assert (run / "checkpoints" / "latest" / "2").is_dir()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", [12, 13, 15])
 def test_each_image_is_evaluated_once_by_one_process(count, size):
