@@ -10,7 +10,7 @@ import cv2
 import micro
 import numpy as np
 import pytest
-from image_files import write_image
+from image_files import encode_picture, write_image
 from ml_collections import ConfigDict
 from PIL import Image
 from voc_folders import add, split, thing, xml
@@ -168,11 +168,31 @@ def _(folder):
     assert (source[0]["flags"] == CROWD).all()  # test_data_loader.py leaves it out
 
 
+@case("`iscrowd` that is not 0 or 1, area that is negative or no number")
+def _(folder):
+    write_image(folder / "it.jpg")
+    row = {"id": 4, "image_id": 5, "category_id": 7, "bbox": [0, 0, 9, 9]}
+    for wrong in ({"iscrowd": "0"}, {"iscrowd": None}, {"area": -1}, {"area": None}):
+        with pytest.raises(DataError, match="boxes.json: annotation 4 of it.jpg: (iscrowd|area)"):
+            annotated(folder, [{"id": 5, "file_name": "it.jpg"}], [row | wrong])
+
+
 @case("unknown class")
 def _(folder):
     add(folder, "it", xml(thing("dgo")))
     with pytest.raises(DataError, match="unknown class 'dgo' in .*it.xml; known: dog, cat"):
         voc.read(folder, "", ("dog", "cat"))
+
+
+@case("class name that is empty or has a control character")
+def _(folder):
+    add(folder, "it", xml(thing("do\tg")))
+    with pytest.raises(DataError, match=r"class name 'do\\tg' in .*it.xml has a control character"):
+        voc.read(folder, "")
+    with pytest.raises(DataError, match="class name ' ' in .*boxes.json is empty"):
+        annotated(folder, [], [], **{" ": 1})
+    add(folder, "it", xml(thing("家\u200d族")))
+    assert voc.read(folder, "").classes == ("家\u200d族",)
 
 
 @case("class without box")
@@ -228,6 +248,8 @@ def _(folder):
     source = labeled(folder, "0 .5 .5 1 1", orientation=6)  # says nothing of the size
     assert source[0]["size"] == (80, 100) and source[0]["image"][10, 10].min() > 200
     assert "1 images whose EXIF rotation is ignored (it)" in source.summary()
+    (folder / "yolo" / "it.jpg").write_bytes(encode_picture("JPEG", xmp=6))
+    assert "rotation" not in yolo.read(folder / "yolo", str(folder / "names.txt")).summary()
 
 
 @case("EXIF rotation, annotation has the rotated size")
@@ -288,6 +310,43 @@ def _(folder):
     assert spoiled(folder, jpeg()[:-10]) == "truncated images"
 
 
+@case("data behind the end of an image, as phones append them")
+def _(folder):
+    look(folder)
+    image = folder / "JPEGImages" / "it.jpg"
+    expected = examined(folder)[1]
+    for appended in (b"\xff\xd9\xff\xda ftypmp4", b"\xff\xda" + bytes(9), image.read_bytes()[:99]):
+        image.write_bytes(jpeg() + appended)
+        assert examined(folder)[1].size == expected.size
+        assert decode.read_image(image).shape == (80, 100, 3)
+
+
+@case("image that OpenCV does not decode: TIFF of floats, TGA, ICO, PCX …")
+def _(folder):
+    for kind, mode in (("TIFF", "F"), ("TGA", "RGB"), ("ICO", "RGB"), ("PCX", "RGB")):
+        data = encode_picture(kind, mode=mode)
+        assert spoiled(folder, data) == "files that are no image, or damaged"
+
+
+@case("folder or pipe in the place of a file")
+def _(folder):
+    look(folder)
+    add(folder, "third", xml(thing()))
+    image, other = (folder / place for place in ("JPEGImages/it.jpg", "Annotations/sound.xml"))
+    for path in (image, other):
+        path.unlink()
+        path.mkdir()
+    report, _ = examined(folder)
+    assert refused(report) == {
+        "images that are missing or cannot be opened": [
+            f"{image}: cannot read the image (not a regular file)"
+        ],
+        "files that are missing or cannot be read": [
+            f"{other}: cannot read the annotation (not a regular file)"
+        ],
+    }  # test_files.py has a pipe
+
+
 @case("image damaged, empty, or not an image")
 def _(folder):
     for data in (b"", b"<html>not found</html>", b"\xff\xd8\xff\xe0" + bytes(90) + b"\xff\xd9"):
@@ -331,9 +390,13 @@ def _(folder):
         (folder / name).write_bytes(b'{"a": \xff')
         with pytest.raises(DataError, match=name):
             read(folder, folder / name)
-    (folder / "b.yaml").write_text("names: [a\n")
-    with pytest.raises(DataError, match=r"b.yaml: not YAML"):
-        yolo.read(folder / "b.yaml", "train")
+    for text in ("names: [a\n", "[" * 100_000):
+        (folder / "b.yaml").write_text(text)
+        with pytest.raises(DataError, match=r"b.yaml: not YAML"):
+            yolo.read(folder / "b.yaml", "train")
+    (folder / "b.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="b.json: not JSON"):
+        coco.read(folder, folder / "b.json")
 
 
 @case("image listed twice")
@@ -342,6 +405,13 @@ def _(folder):
     split(folder, "train", "it\nsound\nit\n")
     with pytest.raises(DataError, match="images listed twice: it"):
         voc.read(folder, "train")
+    (folder / "b.yaml").write_text("train: list.txt\nnames: [dog]\n")
+    (folder / "list.txt").write_text("JPEGImages/it.jpg\nImageSets/../JPEGImages/it.jpg\n")
+    with pytest.raises(DataError, match=r"twice: .*/ImageSets/../JPEGImages/it.jpg \(as .*it.jpg"):
+        yolo.read(folder / "b.yaml", "train")
+    images = [{"id": i, "file_name": f"{'./' * i}JPEGImages/it.jpg"} for i in range(2)]
+    with pytest.raises(DataError, match="'JPEGImages/it.jpg' and './JPEGImages/it.jpg'"):
+        annotated(folder, images, [])
 
 
 @case("two images with the same name")
@@ -358,6 +428,13 @@ def _(folder):
     assert voc.read(folder, "")[0]["image"].shape == (80, 100, 3)
 
 
+@case("file name that no file can have: a zero byte, half a character, too long")
+def _(folder):
+    for name in ("a\0.jpg", "\ud800.jpg", "a" * 300):
+        with pytest.raises(DataError, match=f"{folder}/.*: cannot read the image"):
+            annotated(folder, [{"id": 5, "file_name": name}], [])
+
+
 @case("COCO ids with gaps")
 def _(folder):
     write_image(folder / "it.jpg")
@@ -367,6 +444,27 @@ def _(folder):
     content, image_ids, category_ids = source.scoring_inputs()
     assert image_ids == [1] and category_ids == [1, 2]
     assert content["annotations"][0]["category_id"] == 2
+
+
+@case("COCO ids that are lists, fractions, `null` …, or numbers and texts in one list")
+def _(folder):
+    for name in ("it", "other"):
+        write_image(folder / f"{name}.jpg")
+    for wrong in ([1], 1.5, None, True, {}):
+        with pytest.raises(DataError, match="boxes.json: image 1 of its list has .*id"):
+            annotated(folder, [{"id": wrong, "file_name": "it.jpg"}], [])
+    images = [{"id": 1, "file_name": "it.jpg"}, {"id": "2", "file_name": "other.jpg"}]
+    with pytest.raises(DataError, match="some ids of images are numbers and some texts"):
+        annotated(folder, images, [])
+
+
+@case("two COCO categories or images with one id")
+def _(folder):
+    images = [{"id": 5, "file_name": f"{name}.jpg"} for name in ("it", "other")]
+    with pytest.raises(DataError, match="the images 'it.jpg' and 'other.jpg' have the same id 5"):
+        annotated(folder, images, [])
+    with pytest.raises(DataError, match="the categories 'dog' and 'cat' have the same id 3"):
+        annotated(folder, images[:1], [], dog=3, cat=3)
 
 
 @case("data set that does not exist")
