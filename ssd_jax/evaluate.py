@@ -5,22 +5,26 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ssd_jax.config.validation import validate
 from ssd_jax.data import loader, sources
+from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import Source
 from ssd_jax.detector import Detector, Variables, class_list_errors, predict
-from ssd_jax.errors import ConfigError
+from ssd_jax.errors import ConfigError, DataError
 from ssd_jax.metrics import coco, voc
 from ssd_jax.runs.folder import check_same_detector, read_run_info
 from ssd_jax.runs.load import restore_run
 from ssd_jax.runs.results import write_results
 from ssd_jax.runtime import devices, distributed
+from ssd_jax.runtime.progress import log_line
 from ssd_jax.types import PLAIN, Batch
 from ssd_jax.visualize.boxes import draw_boxes
 from ssd_jax.visualize.images import image_grid
+from ssd_jax.weights.class_names import match_class_names
 
 _MAX_PICTURES, _COLUMNS = 12, 4
 _DRAWN_SCORE = 0.5  # detections from this score on are drawn
@@ -31,11 +35,19 @@ class Evaluator:
     """A test set and the compiled `predict`; called with weights it returns their scores.
 
     Each process detects in its rows of each batch; the main process gathers them and computes the
-    scores.
+    scores. `set_labels` [C] has the test set's label of each of the detector's, 0 for none; by
+    default they are the same.
     """
 
-    def __init__(self, detector: Detector, source: Source, runner: devices.Runner):
+    def __init__(
+        self,
+        detector: Detector,
+        source: Source,
+        runner: devices.Runner,
+        set_labels: Int[np.ndarray, " C"] | None = None,
+    ):
         self._detector, self._source, self._runner = detector, source, runner
+        self._set_labels = set_labels
         self._predict = runner.compile_predict(partial(predict, detector))
         self._rows = devices.round_up_to_device_count(detector.config.batch_size)
 
@@ -64,7 +76,10 @@ class Evaluator:
             self._source, self._detector.config, self._rows, process
         )
         for batch in tqdm(batches, desc="evaluating", leave=False, disable=None):
-            yield batch, detect_batch(self._runner, self._predict, variables, batch["image"])
+            detections = detect_batch(self._runner, self._predict, variables, batch["image"])
+            if self._set_labels is not None:
+                detections = [_relabel(found, self._set_labels) for found in detections]
+            yield batch, detections
 
     def _score(self, gathered: dict, local_gt: dict[int, dict]) -> dict[str, float]:
         """Scores of rows [n, …] of all processes.
@@ -97,6 +112,12 @@ class Evaluator:
         )  # fmt: skip
 
 
+def _relabel(found: dict, set_labels: Int[np.ndarray, " C"]) -> dict:
+    """Detections with other labels; those that have none are empty slots."""
+    labels = set_labels[found["labels"]]
+    return found | {"labels": labels, "scores": np.where(labels > 0, found["scores"], 0.0)}
+
+
 def coco_scores(
     source: Source, ground_truth: list[dict], detections: list[dict]
 ) -> Iterator[tuple[str, float]]:
@@ -124,21 +145,46 @@ def detect_batch(
 def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[str, float]:
     """Scores of a checkpoint of the run in `folder` on `config.data.test`; writes results.json.
 
-    Raises ConfigError where `config` is of another detector than the run's.
+    A test set may give other names to some of the run's classes (`weights.class_names`): then its
+    classes alone are scored. Raises ConfigError where `config` is of another detector than the
+    run's.
     """
     validate(config)
     saved = read_run_info(folder)
     check_same_detector(folder, saved.config, config)
     run = restore_run(folder, saved, which)
     detector = run.detector._replace(config=config)
-    source = sources.make_source(config.data.test, config, run.classes)
-    if errors := class_list_errors(config, run.classes, source.classes):
-        raise ConfigError("\n".join(errors))
+    source, set_labels = _open_test_set(run.classes, config)
     runner = devices.get_runner(config.parallel)
     # The main process's: a live run may save between the reads of two processes.
     loaded = (run.variables, np.int32(run.step))
     variables, step = distributed.broadcast_from_main(lambda: loaded, loaded)
-    scores, picture = Evaluator(detector, source, runner)(runner.replicate(variables))
+    scores, picture = Evaluator(detector, source, runner, set_labels)(runner.replicate(variables))
     if distributed.is_main_process():
         write_results(folder, int(step), scores, picture, config)
     return scores
+
+
+def _open_test_set(
+    classes: tuple[str, ...], config: ConfigDict
+) -> tuple[Source, Int[np.ndarray, " C"] | None]:
+    """The test set with a run's classes; or with its own, and its label of each of the run's.
+
+    Raises DataError for a class that the run does not have under any name.
+    """
+    scan = Scan()
+    try:
+        source = sources.make_source(config.data.test, config, classes, scan)
+    except DataError:
+        source = sources.make_source(config.data.test, config, scan=Scan(scan.headers))
+        matched = match_class_names(source.classes, classes)
+        if len(matched) < len(source.classes):
+            raise
+        names = ", ".join(f"{name} = {other}" for name, other in matched.items() if name != other)
+        if distributed.is_main_process():
+            log_line(f"{len(matched)} of the run's {len(classes)} classes are scored: {names}")
+        label_of = {other: source.classes.index(name) + 1 for name, other in matched.items()}
+        return source, np.array([0, *(label_of.get(name, 0) for name in classes)], np.int32)
+    if errors := class_list_errors(config, classes, source.classes):
+        raise ConfigError("\n".join(errors))
+    return source, None

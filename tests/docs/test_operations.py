@@ -27,6 +27,7 @@ def spoken(path):
 @pytest.mark.parametrize(
     "name",
     [
+        "evaluate",
         "train",
         "runs/checkpoint",
         "runs/checksum",
