@@ -121,7 +121,7 @@ def _relabel(found: dict, set_labels: Int[np.ndarray, " C"]) -> dict:
 def coco_scores(
     source: Source, ground_truth: list[dict], detections: list[dict]
 ) -> Iterator[tuple[str, float]]:
-    """The twelve COCO numbers, from the original annotation file where the source has one."""
+    """The twelve COCO numbers, from all of the annotation file where the source has one."""
     scoring_inputs = getattr(source, "scoring_inputs", None)
     if scoring_inputs is None:
         return coco.evaluate(ground_truth, detections, source.classes)
