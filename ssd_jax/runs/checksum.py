@@ -32,12 +32,13 @@ def parse_object(text: bytes) -> tuple[dict[str, Any], bool]:
     """
     try:
         content = parse_json(text)
-    except ValueError as error:
+        checksum = content.pop(_KEY, None) if isinstance(content, dict) else None
+        is_intact = checksum in (None, _of_json(content))
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"is not JSON ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError("is not a JSON object")
-    checksum = content.pop(_KEY, None)
-    if checksum is not None and checksum != _of_json(content):
+    if not is_intact:
         raise CheckpointError(_DAMAGED)
     return content, checksum is not None
 
@@ -64,7 +65,7 @@ def parse_array(content: bytes) -> tuple[np.ndarray, bool]:
         raise CheckpointError(f"is not a .npy file ({error})") from error
 
 
-def _of_json(content: dict[str, Any]) -> str:
+def _of_json(content: Any) -> str:
     return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 

@@ -135,7 +135,7 @@ def _parse_config(text: bytes) -> tuple[ConfigDict, bool]:
     content, has_checksum = parse_object(text)
     try:
         return from_saved(content), has_checksum
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"is no config ({error})") from error
 
 

@@ -15,6 +15,7 @@ from ssd_jax.runs.folder import (
     run_metadata,
     write_run_files,
 )
+from ssd_jax.runs.load import load_run
 from ssd_jax.runs.lock import lock_run_folder
 from ssd_jax.runtime.files import write_json
 
@@ -144,6 +145,24 @@ def test_no_flipped_bit_changes_what_a_run_says(tmp_path, capsys, name):
         assert found[1:3] == expected[1:3]
         if f"{name} without checksum" not in capsys.readouterr().err:
             assert found.config.to_dict() == expected.config.to_dict()
+
+
+HOSTILE = [b"\xff\xfe", b"[]", b"null", b"{}", b"[" * 100_000, b'{"a":' * 300 + b"1" + b"}" * 300,
+           b'{"classes": {}, "data": 1}', b'{"classes": [1], "data": "x"}', b'{"crc32": 1}',
+           b'{"config_version": "x"}', b'{"config_version": 1, "model": 3, "priors": []}',
+           b'{"classes": [], "data": "x"}', b'{"classes": ["a"], "data": "x", "crc32": []}',
+           b"1" * 5000]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json", "priors.npy"])
+@pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
+def test_whatever_a_file_holds_is_a_message(tmp_path, name, content):
+    """Or a config that `load_run` refuses, since a config may have any fields."""
+    write_run_files(tmp_path, run(), run_metadata(run().config))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError) as refused:
+        load_run(tmp_path)
+    assert str(tmp_path / name) in str(refused.value) and len(str(refused.value)) < 5000
 
 
 def test_values_that_were_edited_are_damage_until_the_checksum_is_removed(tmp_path, capsys):
