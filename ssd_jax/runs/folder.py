@@ -56,7 +56,7 @@ def prepare_run_folder(
     cannot be told.
     """
     if manifest is not None:
-        config, classes, data = _saved_experiment(folder, manifest)
+        (config, classes, data), damage = _saved_experiment(folder, manifest)
         _check_equal(
             experiment_fields(config) | {"classes": classes, "data": data},
             experiment_fields(run.config) | {"classes": run.classes, "data": run.data},
@@ -65,7 +65,9 @@ def prepare_run_folder(
         try:
             _read(folder / _PRIORS, parse_array)
         except _DamagedError as error:
-            log_line(f"{error}: made again from the config")
+            damage.append(error)
+        for error in damage:
+            log_line(f"{error}: made again")
     write_run_files(folder, run, metadata)
 
 
@@ -100,7 +102,8 @@ def read_run_info(folder: Path) -> RunInfo:
     if not (folder / _RUN).exists():
         raise CheckpointError(
             f"{folder} is not a run: it has no {_RUN}. Name the folder of a training, or of an "
-            "import (python -m scripts.import_weights)"
+            "import (python -m scripts.import_weights); a training that lost the file makes it "
+            "again when it is started again"
         )
     try:
         config, config_verified = _read(folder / _CONFIG, _parse_config)
@@ -156,23 +159,28 @@ def _classes_and_data(content: dict[str, Any]) -> tuple[tuple[str, ...], str]:
 
 def _saved_experiment(
     folder: Path, manifest: dict[str, Any]
-) -> tuple[ConfigDict, tuple[str, ...], str]:
-    """Config, classes and data of the run in `folder`, or of a checkpoint's manifest."""
+) -> tuple[tuple[ConfigDict, tuple[str, ...], str], list[_DamagedError]]:
+    """Config, classes and data of the run in `folder`, and what is wrong with its files.
+
+    What a file does not tell is in the manifest of a checkpoint; those of version 0.1 tell only
+    the config.
+    """
+    damage = []
     try:
         config, _ = _read(folder / _CONFIG, _parse_config)
     except _DamagedError as error:
         if "config" not in manifest:
             raise
         config = from_saved(manifest["config"])
-        log_line(f"{error}: made again from the newest checkpoint")
+        damage.append(error)
     try:
         (classes, data), _ = _read(folder / _RUN, _parse_run)
     except _DamagedError as error:
-        if "classes" not in manifest:  # the checkpoint is of an older version
+        if "classes" not in manifest:
             raise
         classes, data = _classes_and_data(manifest)
-        log_line(f"{error}: made again from the newest checkpoint")
-    return config, classes, data
+        damage.append(error)
+    return (config, classes, data), damage
 
 
 def check_same_detector(folder: Path, saved: ConfigDict, config: ConfigDict) -> None:
