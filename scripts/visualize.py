@@ -24,8 +24,8 @@ from scripts.training_scene import (
 from ssd_jax.config.validation import validate
 from ssd_jax.data import sources
 from ssd_jax.detector import Variables, build_detector, init_variables
-from ssd_jax.runs.folder import check_same_detector
-from ssd_jax.runs.load import load_run
+from ssd_jax.runs.folder import check_same_detector, read_run_info
+from ssd_jax.runs.load import restore_run
 from ssd_jax.runtime import command_line
 from ssd_jax.runtime.compilation import configure_jax
 from ssd_jax.visualize.batches import draw_batch
@@ -55,8 +55,9 @@ def draw_scene(scene: Scene, variables: Variables, network: str) -> dict[str, np
 def visualize(config: ConfigDict, split: str, image: str, output: Path, run: Path | None) -> None:
     """Write the pictures of one image of `config.data[split]` into the folder `output`."""
     if run:
-        check_same_detector(run, config)
-        detector, variables, classes, step = load_run(run)
+        saved = read_run_info(run)
+        check_same_detector(run, saved.config, config)
+        detector, variables, classes, step = restore_run(run, saved)
         detector, network = detector._replace(config=config), f"network of {run.name}, step {step}"
         source = sources.make_source(config.data[split], config, classes)
     else:

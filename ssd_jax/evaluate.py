@@ -14,11 +14,11 @@ from ssd_jax.data import loader, sources
 from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import Source
 from ssd_jax.detector import Detector, Variables, class_list_errors, predict
-from ssd_jax.errors import ConfigError, DataError
+from ssd_jax.errors import ConfigError, DataError, ResourceError
 from ssd_jax.metrics import coco, voc
 from ssd_jax.runs.folder import check_same_detector, read_run_info
 from ssd_jax.runs.load import restore_run
-from ssd_jax.runs.results import write_results
+from ssd_jax.runs.results import format_scores, write_results
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.types import PLAIN, Batch
@@ -161,7 +161,11 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
     variables, step = distributed.broadcast_from_main(lambda: loaded, loaded)
     scores, picture = Evaluator(detector, source, runner, set_labels)(runner.replicate(variables))
     if distributed.is_main_process():
-        write_results(folder, int(step), scores, picture, config)
+        try:
+            write_results(folder, int(step), scores, picture, config)
+        except ResourceError:
+            log_line(format_scores(scores, config))  # they took a while
+            raise
     return scores
 
 

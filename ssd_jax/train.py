@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.validation import validate
 from ssd_jax.data import loader, sources
-from ssd_jax.data.checks.dataset import CHECK_FILE, check_sets, read_check
+from ssd_jax.data.checks.dataset import CHECK_FILE, check_sets, read_check, write_check
 from ssd_jax.data.scan import Scan
 from ssd_jax.detector import Detector, build_checked_detector, jitter_colors
 from ssd_jax.errors import Interrupted, NonFiniteLossError
@@ -24,7 +24,6 @@ from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, MetricsFile
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results, write_results
 from ssd_jax.runs.summary import format_summary
 from ssd_jax.runtime import devices, distributed
-from ssd_jax.runtime.files import write_json
 from ssd_jax.runtime.profiler import StepTrace
 from ssd_jax.runtime.progress import Progress, log_line
 from ssd_jax.runtime.signals import StopSignals
@@ -77,7 +76,7 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
         )
         distributed.check_processes_agree({name: each.fingerprint for name, each in sets.items()})
         if is_main and (check := check_sets(sets, scan, last_check, detector.priors.boxes, config)):
-            write_json(check_file, check)
+            write_check(check_file, check)
         metadata |= {
             "classes": train_set.classes,
             "data": train_set.fingerprint,
@@ -258,9 +257,11 @@ class Trainer:
 
     def _report_whether_it_helped(self) -> None:
         """Say so where no evaluation was better than that of the detector at the start."""
-        if self.is_main and self.checkpoints.best_step() == 0:
+        if not self.is_main or self.checkpoints.best_step() != 0:
+            return
+        if math.isfinite(score := self.checkpoints.best_score()):
             log_line(
-                f"no evaluation was better than mAP@.5 {self.checkpoints.best_score():.4f}, that "
+                f"no evaluation was better than mAP@.5 {score:.4f}, that "
                 "of the detector which this run started from: it is kept as the best checkpoint"
             )
 

@@ -108,4 +108,4 @@ class Scan:
 
 def _is_header(entry: object) -> bool:
     """Whether an entry is one of `Scan.headers`: size, time, height, width, orientation."""
-    return isinstance(entry, list) and len(entry) == 5 and all(isinstance(n, int) for n in entry)
+    return isinstance(entry, list) and len(entry) == 5 and all(type(n) is int for n in entry)

@@ -33,6 +33,8 @@ _RETENTION = {"latest": 2, "best": 1}
 MAX_CHECKPOINTS = sum(_RETENTION.values())
 _NOTHING_SAVED = "no checkpoints in {}: has this run saved one yet?"
 _ORBAX_ERROR_DELAY_S = 1.0
+_STEP = re.compile("0|[1-9][0-9]{0,17}")
+_UNFINISHED = re.compile(rf"({_STEP.pattern})\.(tmp|orbax-checkpoint-tmp.*)")
 _MAX_LISTINGS = 100  # by a reader, of a run that saves faster than it reads
 
 
@@ -49,8 +51,9 @@ class Checkpoints:
             with _write_errors(folder):
                 for name in _RETENTION:
                     (folder / name).mkdir(parents=True, exist_ok=True)
-                for unfinished in folder.glob("*/[0-9]*tmp*/"):
-                    shutil.rmtree(unfinished)
+                    for path in (folder / name).iterdir():
+                        if _UNFINISHED.fullmatch(path.name):
+                            _remove(path)
         elif not any((folder / name).is_dir() for name in _RETENTION):
             raise CheckpointError(_NOTHING_SAVED.format(folder))
         self._files = StateFiles(self._folder)
@@ -184,7 +187,7 @@ class Checkpoints:
     def _save(self, series: str, state: State, step: int, notes: dict) -> None:
         self._wait()
         path = self._folder / series / str(step)
-        if path.exists():
+        if path.is_dir():
             return
         with _write_errors(self._folder):
             _check_disk_space(path.parent, num_bytes(state))
@@ -204,7 +207,7 @@ class Checkpoints:
             shutil.rmtree(unfinished, ignore_errors=True)  # it may be what fills the disk
             raise
         for old in complete_checkpoints(path.parent)[_RETENTION[path.parent.name] :]:
-            shutil.rmtree(old.rename(old.with_name(f"{old.name}.tmp")))
+            _remove(old.rename(old.with_name(f"{old.name}.tmp")))
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None
@@ -252,7 +255,7 @@ class Checkpoints:
     def _rename(self, path: Path, suffix: str) -> None:
         target = path.with_name(f"{path.name}.{suffix}")
         with _write_errors(self._folder):
-            shutil.rmtree(target, ignore_errors=True)
+            _remove(target)
             path.rename(target)
 
 
@@ -279,8 +282,16 @@ def _is_comparable(saved: dict, own: dict) -> bool:
 def complete_checkpoints(series: Path) -> list[Path]:
     """Folders of complete checkpoints, damaged or not, newest first."""
     paths = series.iterdir() if series.is_dir() else ()
-    steps = (p for p in paths if re.fullmatch("[0-9]{1,18}", p.name) and p.is_dir())
+    steps = (p for p in paths if _STEP.fullmatch(p.name) and p.is_dir())
     return sorted(steps, key=lambda p: -int(p.name))
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with all in it; a file or a link itself; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_disk_space(folder: Path, need: int) -> None:

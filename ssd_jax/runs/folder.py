@@ -9,6 +9,7 @@ The first three hold their own checksums. Where one is lost or damaged, training
 the priors from the config, the other two from the manifest of the newest checkpoint.
 """
 
+import os
 import platform
 import subprocess
 import sys
@@ -23,9 +24,9 @@ from ml_collections import ConfigDict
 from ssd_jax.config.comparison import detector_fields, differences, experiment_fields
 from ssd_jax.config.serialization import from_saved, to_saved
 from ssd_jax.errors import CheckpointError, ConfigError
-from ssd_jax.runs.checksum import add_checksum, array_to_bytes, parse_array, parse_object
+from ssd_jax.runtime.checksum import add_checksum, array_to_bytes, parse_array, parse_object
 from ssd_jax.runtime.distributed import is_main_process
-from ssd_jax.runtime.files import format_json, write_bytes
+from ssd_jax.runtime.files import format_json, read_if_possible, write_bytes
 from ssd_jax.runtime.progress import log_line
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -55,6 +56,7 @@ def prepare_run_folder(
     ConfigError where the checkpoints are of another experiment, and CheckpointError where that
     cannot be told.
     """
+    damage: list[_DamagedError] = []
     if manifest is not None:
         (config, classes, data), damage = _saved_experiment(folder, manifest)
         _check_equal(
@@ -66,9 +68,9 @@ def prepare_run_folder(
             _read(folder / _PRIORS, parse_array)
         except _DamagedError as error:
             damage.append(error)
-        for error in damage:
-            log_line(f"{error}: made again")
     write_run_files(folder, run, metadata)
+    for error in damage:
+        log_line(f"{error}: made again")
 
 
 def write_run_files(folder: Path, run: RunInfo, metadata: dict[str, Any]) -> None:
@@ -84,7 +86,7 @@ def write_run_files(folder: Path, run: RunInfo, metadata: dict[str, Any]) -> Non
     }
     for name, content in contents.items():
         path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
+        if read_if_possible(path) != content:
             write_bytes(path, content)
 
 
@@ -99,7 +101,7 @@ def read_run_info(folder: Path) -> RunInfo:
 
     Raises CheckpointError where the folder is no run, damaged, or of a newer version.
     """
-    if not (folder / _RUN).exists():
+    if not os.path.exists(folder / _RUN):  # False, too, for a name that no file can have
         raise CheckpointError(
             f"{folder} is not a run: it has no {_RUN}. Name the folder of a training, or of an "
             "import (python -m scripts.import_weights); a training that lost the file makes it "
@@ -145,6 +147,8 @@ def _parse_config(text: bytes) -> tuple[ConfigDict, bool]:
 def _parse_run(text: bytes) -> tuple[tuple[tuple[str, ...], str], bool]:
     """(classes, fingerprint of the training data), and whether the file has a checksum."""
     content, has_checksum = parse_object(text)
+    if unknown := content.keys() - {"classes", "data", "versions"}:
+        raise CheckpointError(f"has the unknown {', '.join(sorted(unknown))}")
     return _classes_and_data(content), has_checksum
 
 
@@ -170,17 +174,23 @@ def _saved_experiment(
         config, _ = _read(folder / _CONFIG, _parse_config)
     except _DamagedError as error:
         if "config" not in manifest:
-            raise
+            raise _no_source(error) from error
         config = from_saved(manifest["config"])
         damage.append(error)
     try:
         (classes, data), _ = _read(folder / _RUN, _parse_run)
     except _DamagedError as error:
         if "classes" not in manifest:
-            raise
+            raise _no_source(error) from error
         classes, data = _classes_and_data(manifest)
         damage.append(error)
     return (config, classes, data), damage
+
+
+def _no_source(error: _DamagedError) -> CheckpointError:
+    return CheckpointError(
+        f"{error}, and the newest checkpoint does not tell it: copy the file back from a backup"
+    )
 
 
 def check_same_detector(folder: Path, saved: ConfigDict, config: ConfigDict) -> None:

@@ -31,7 +31,7 @@ def load_run(folder: Path, which: str = "best") -> LoadedRun:
     return restore_run(folder, read_run_info(folder), which)
 
 
-def restore_run(folder: Path, run: RunInfo, which: str) -> LoadedRun:
+def restore_run(folder: Path, run: RunInfo, which: str = "best") -> LoadedRun:
     """`load_run` of a folder that was read before."""
     try:
         validate(run.config)

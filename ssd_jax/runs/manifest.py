@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ssd_jax.errors import CheckpointError
-from ssd_jax.runs.checksum import add_checksum, parse_object
+from ssd_jax.runtime.checksum import add_checksum, parse_object
 from ssd_jax.runtime.files import format_json
 
 _FILE_NAME = "MANIFEST.json"
@@ -45,7 +45,10 @@ def read_verified(folder: Path) -> dict:
     """
     content = read(folder)
     expected = content["files"]
-    found = _checksums(folder, [name for name in expected if (folder / name).is_file()])
+    try:
+        found = _checksums(folder, [name for name in expected if (folder / name).is_file()])
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read ({error.strerror})") from error
     for name in expected:
         if found.get(name) != expected[name]:
             what = f"damaged: {found[name]}, not {expected[name]}" if name in found else "absent"

@@ -13,7 +13,8 @@ import numpy as np
 
 from ssd_jax.errors import ResourceError
 from ssd_jax.runs.tensorboard import TensorBoard
-from ssd_jax.runtime.files import parse_json, write_bytes
+from ssd_jax.runtime.files import parse_json, read_if_possible, write_bytes
+from ssd_jax.runtime.progress import log_line
 
 # Names that differ between two runs of the same experiment.
 NONDETERMINISTIC_METRICS = ("images_per_second", "data_wait", "device_memory")
@@ -83,20 +84,24 @@ class MetricsFile:
 def truncate_after(path: Path, last_step: int) -> None:
     """Remove lines after `last_step`, and a line that a kill cut.
 
-    Raises ResourceError where the file cannot be written.
+    A file that cannot be read is put aside. Raises ResourceError where it cannot be written.
     """
+    if path.is_file() and read_if_possible(path) is None:
+        aside = path.with_name(f"{path.name}.damaged")
+        log_line(f"{path} cannot be read: it is put aside as {aside.name}")
+        path.replace(aside)
     kept = [
         text
         for text in _read_lines(path)
         if (line := _parse_line(text)) and line["step"] <= last_step
     ]
     content = b"".join(text + b"\n" for text in kept)
-    if path.is_file() and path.read_bytes() != content:
+    if path.is_file() and read_if_possible(path) != content:
         write_bytes(path, content)
 
 
 def _read_lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines() if path.is_file() else []
+    return (read_if_possible(path) or b"").splitlines()
 
 
 def _parse_line(text: bytes) -> dict[str, Any] | None:

@@ -37,7 +37,7 @@ def read_results(folder: Path, step: int, config: ConfigDict) -> dict[str, float
         scores = {
             name: math.nan if value is None else float(value) for name, value in scores.items()
         }
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, OverflowError):
         return {}
     return scores if PRIMARY_METRIC in scores else {}
 

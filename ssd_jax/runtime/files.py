@@ -29,6 +29,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         ) from error
 
 
+def read_if_possible(path: Path) -> bytes | None:
+    """The content of a file; None where it is absent or cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
 def write_json(path: Path, value: Any) -> None:
     """`write_bytes` of a JSON value, indented."""
     write_bytes(path, format_json(value))

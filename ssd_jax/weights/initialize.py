@@ -1,6 +1,7 @@
 """The weights that a run starts from: random ones, those of another run, or those of a file."""
 
 import importlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ def initial_state(detector: Detector, classes: tuple[str, ...]) -> InitialState:
 
 def load_weights(source: Path, kind: str, config: ConfigDict) -> ImportedWeights:
     """Weights of a run folder (`kind` "") or of a weight file of a format, by our names."""
-    if not kind and source.is_file():
+    if not kind and os.path.isfile(source):
         raise ConfigError(f"{source} is a file: name its format in config.init.format")
     if not kind:
         run = load_run(source)

@@ -21,10 +21,13 @@ from ssd_jax.data.checks.dataset import (
     check_sets,
     read_check,
     shared_images,
+    write_check,
 )
 from ssd_jax.data.formats import coco, csv_file, voc, yolo
 from ssd_jax.data.scan import Scan
 from ssd_jax.errors import DataError
+from ssd_jax.runtime.checksum import add_checksum
+from ssd_jax.runtime.files import format_json
 from ssd_jax.types import CROWD, DIFFICULT
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
@@ -506,7 +509,7 @@ def _(folder):
         priors = np.float32([[0, 0, 1, 1]])
         check = check_sets({"train": source}, scan, last_check, priors, config)
         if check:
-            path.write_text(json.dumps(check))
+            write_check(path, check)
         return not check
 
     assert [start(), start()] == [False, True]
@@ -517,8 +520,12 @@ def _(folder):
     assert [start(), start()] == [False, True]
     add(folder, "another", xml())
     assert [start(), start()] == [False, True]
-    check = json.loads(path.read_text())
+    check = read_check(path)
     (name, *_) = check["images"]
+
+    def sealed(content):
+        return format_json(add_checksum(content))
+
     for other in (
         b"{",
         b"\xff\xfe",
@@ -526,12 +533,17 @@ def _(folder):
         b"[]",
         b"7",
         b"{}",
-        json.dumps(check | {"version": 1}).encode(),
-        json.dumps({key: check[key] for key in check if key != "version"}).encode(),
-        json.dumps({key: check[key] for key in check if key != "images"}).encode(),
-        json.dumps(check | {"images": [1]}).encode(),
-        json.dumps(check | {"images": {name: [1]}}).encode(),
-        json.dumps(check | {"fingerprint": None}).encode(),
+        *map(
+            sealed, (check | {"version": 1}, check | {"images": [1]}, check | {"fingerprint": None})
+        ),
+        *(
+            sealed({key: check[key] for key in check if key != lost})
+            for lost in ("version", "images")
+        ),
+        sealed(check | {"images": {name: [1]}}),
+        sealed(check | {"images": {name: [*check["images"][name][:4], True]}}),
+        json.dumps(check).encode(),  # without a checksum
+        path.read_bytes().replace(b"100", b"101"),
     ):
         path.write_bytes(other)
         assert [start(), start()] == [False, True]

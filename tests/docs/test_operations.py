@@ -30,7 +30,7 @@ def spoken(path):
         "evaluate",
         "train",
         "runs/checkpoint",
-        "runs/checksum",
+        "runtime/checksum",
         "runs/folder",
         "runs/load",
         "runs/lock",

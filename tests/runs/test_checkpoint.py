@@ -143,13 +143,67 @@ def test_other_things_in_the_folder_are_neither_read_nor_removed(tmp_path):
     strays = [tmp_path / "latest" / name for name in ("7", "²", "notes.tmp.txt", "1e3", "a\nb")]
     for stray in strays:
         stray.write_text("mine")
-    (tmp_path / "latest" / "old tmp").mkdir()
-    (tmp_path / "best" / "٣").mkdir()
+    folders = ("latest/old tmp", "latest/4_tmp_backup", "latest/0001", "best/٣", "mine/2024.tmp")
+    for name in folders:
+        (tmp_path / name).mkdir(parents=True)
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() == 1 and checkpoints.best_score() == 0.5
         assert checkpoints.restore("latest", state(0))["step"] == 1
     assert all(stray.read_text() == "mine" for stray in strays)
-    assert (tmp_path / "latest" / "old tmp").is_dir()
+    assert all((tmp_path / name).is_dir() for name in folders)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_stands_where_the_run_writes_gives_way(tmp_path, kind):
+    """`N.tmp` and `N.damaged` are the run's names, whatever has them."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(state(step), step)
+    for name in ("2.damaged", "3.tmp"):
+        path = tmp_path / "run" / "latest" / name
+        if kind == "file":
+            path.touch()
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(elsewhere)
+    (tmp_path / "run" / "latest" / "2" / "MANIFEST.json").unlink()
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.restore("latest", state(0))["step"] == 1
+        checkpoints.save(state(3), 3)
+    names = {path.name for path in (tmp_path / "run" / "latest").iterdir()}
+    assert names == {"1", "2.damaged", "3"} and elsewhere.is_dir()
+
+
+def test_a_checkpoint_that_was_moved_and_linked_is_used_and_left_where_it_is(tmp_path):
+    run, moved = tmp_path / "run", tmp_path / "other disk" / "1"
+    with Checkpoints(run) as checkpoints:
+        checkpoints.save(state(1), 1)
+    moved.parent.mkdir()
+    shutil.move(run / "latest" / "1", moved)
+    (run / "latest" / "1").symlink_to(moved)
+    with Checkpoints(run) as checkpoints:
+        assert checkpoints.restore("latest", state(0))["step"] == 1
+        for step in (2, 3):
+            checkpoints.save(state(step), step)
+    assert {path.name for path in (run / "latest").iterdir()} == {"2", "3"}
+    assert manifest.read_verified(moved)["step"] == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads a file that has no bytes")
+def test_a_file_that_the_disk_does_not_give_is_damage(tmp_path, capsys):
+    """/proc/self/mem opens, and its first byte is an input/output error, as of a bad sector."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(1), 1)
+        checkpoints.save_if_best(state(2), 2, 0.5)
+    unreadable = tmp_path / "best" / "2" / "state" / "manifest.ocdbt"
+    unreadable.unlink()
+    unreadable.symlink_to("/proc/self/mem")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_score() == -math.inf
+    assert "best/2 is corrupted" in capsys.readouterr().err
 
 
 def metadata(test_data=None, **changes):

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import micro
 import numpy as np
@@ -79,7 +80,9 @@ def manifest_of(run):
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.json", "priors.npy"])
-@pytest.mark.parametrize("harm", ["cut", "empty", "remove", "flip", "text", "folder"])
+@pytest.mark.parametrize(
+    "harm", ["cut", "empty", "remove", "flip", "text", "shorter", "longer", "bad sector", "folder"]
+)
 def test_what_is_lost_or_damaged_is_made_again_on_resume(tmp_path, capsys, name, harm):
     write_run_files(tmp_path, run(), run_metadata(run().config))
     path = tmp_path / name
@@ -93,6 +96,12 @@ def test_what_is_lost_or_damaged_is_made_again_on_resume(tmp_path, capsys, name,
         path.write_text("[]")
     elif harm == "empty":
         path.touch()
+    elif harm == "shorter":
+        path.write_bytes(whole[:-3])
+    elif harm == "longer":
+        path.write_bytes(whole + b"\0")
+    elif harm == "bad sector":  # opens, and its first byte is an input/output error
+        path.symlink_to("/proc/self/mem")
     resume_with = manifest_of(run())
     if harm == "folder":
         path.mkdir()
@@ -101,7 +110,7 @@ def test_what_is_lost_or_damaged_is_made_again_on_resume(tmp_path, capsys, name,
         return
     resume(tmp_path, resume_with)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{path} is ") and "made again" in line
+    assert line.startswith(f"{path} ") and line.endswith(": made again")
     assert path.read_bytes() == whole
     read_run_info(tmp_path)
 
@@ -151,7 +160,7 @@ HOSTILE = [b"\xff\xfe", b"[]", b"null", b"{}", b"[" * 100_000, b'{"a":' * 300 + 
            b'{"classes": {}, "data": 1}', b'{"classes": [1], "data": "x"}', b'{"crc32": 1}',
            b'{"config_version": "x"}', b'{"config_version": 1, "model": 3, "priors": []}',
            b'{"classes": [], "data": "x"}', b'{"classes": ["a"], "data": "x", "crc32": []}',
-           b"1" * 5000]  # fmt: skip
+           b'{"classes": ["a"], "data": "x", "crc33": "0"}', b"1" * 5000]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.json", "priors.npy"])
@@ -177,6 +186,11 @@ def test_values_that_were_edited_are_damage_until_the_checksum_is_removed(tmp_pa
     path.write_text(json.dumps(content))
     assert read_run_info(tmp_path).classes == ("b", "a")
     assert "run.json without checksum: damage would not be noticed" in capsys.readouterr().err
+
+
+def test_a_name_that_no_file_can_have_is_no_run():
+    with pytest.raises(CheckpointError, match="is not a run"):
+        read_run_info(Path("x" * 300))
 
 
 def test_a_folder_that_is_no_run(tmp_path):

@@ -67,6 +67,17 @@ def test_a_file_that_is_removed_meanwhile_is_begun_again(tmp_path):
     metrics.close()
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads a file that has no bytes")
+def test_a_file_that_cannot_be_read_is_put_aside(tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").symlink_to("/proc/self/mem")
+    metrics = MetricsFile(tmp_path, 4)
+    metrics.write(5, {"loss": 1.0})
+    metrics.close()
+    assert lines(tmp_path) == [{"step": 5, "loss": 1.0}]
+    assert (tmp_path / "metrics.jsonl.damaged").is_symlink()
+    assert "put aside as metrics.jsonl.damaged" in capsys.readouterr().err
+
+
 def test_a_file_that_cannot_be_written_ends_the_run_with_its_message(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     metrics = MetricsFile(tmp_path, 0)
@@ -92,6 +103,7 @@ RESULTS = {
         json.dumps(RESULTS | {"scores": {PRIMARY_METRIC: "x"}}).encode(),
         json.dumps(RESULTS | {"scores": {PRIMARY_METRIC: [1]}}).encode(),
         json.dumps(RESULTS | {"scores": {"other": 0.5}}).encode(),
+        json.dumps(RESULTS | {"scores": {PRIMARY_METRIC: 10**400}}).encode(),
         json.dumps(RESULTS).encode()[:-2],
     ],
 )

@@ -13,15 +13,16 @@ from ssd_jax.data.files import file_keys
 from ssd_jax.data.messages import printable
 from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import Source
-from ssd_jax.errors import DataError
+from ssd_jax.errors import CheckpointError, DataError
 from ssd_jax.multibox.priors import best_iou, recall
-from ssd_jax.runtime.files import read_json
+from ssd_jax.runtime.checksum import add_checksum, parse_object
+from ssd_jax.runtime.files import format_json, write_bytes
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.types import PLAIN
 
 CHECK_FILE = "data_check.json"  # in a run folder
 _MAX_LISTED = 5  # files behind one count
-_VERSION = 2  # raise it whenever what an earlier start accepted may be refused
+_VERSION = 3  # raise it whenever what an earlier start accepted may be refused
 _PERCENTILES = (1, 5, 50, 95, 99)
 _SAMPLE_SIZE = 1000  # boxes that are compared with all priors
 _MAX_DROPPED = 0.01  # of all boxes; more look like another format
@@ -64,14 +65,19 @@ def check_sets(
 def read_check(path: Path) -> dict:
     """What `check_sets` of an earlier start returned; {} where no such file is there.
 
-    One of another version counts as none: it may hold images that are refused now.
+    One that is damaged counts as none, and one of another version: it may hold images that are
+    refused now.
     """
     try:
-        content = read_json(path)
-    except (OSError, ValueError):
+        content, has_checksum = parse_object(path.read_bytes())
+    except (OSError, CheckpointError):
         return {}
-    is_current = isinstance(content, dict) and content.get("version") == _VERSION
-    return content if is_current else {}
+    return content if has_checksum and content.get("version") == _VERSION else {}
+
+
+def write_check(path: Path, check: dict) -> None:
+    """Write what `check_sets` returned, for `read_check`."""
+    write_bytes(path, format_json(add_checksum(check)))
 
 
 def check_dataset(

@@ -4,6 +4,8 @@ Each file holds its own, so that a kill between the writes of two files never lo
 CRC-32 detects all errors within 32 bits, and others with probability 1 - 2^-32; it does not
 protect against intentional changes. A file of version 0.1, or one whose checksum was removed to
 edit it, has none.
+
+Errors are CheckpointErrors whose message follows the name of the file: "does not match …".
 """
 
 import io
@@ -32,15 +34,15 @@ def parse_object(text: bytes) -> tuple[dict[str, Any], bool]:
     """
     try:
         content = parse_json(text)
-        checksum = content.pop(_KEY, None) if isinstance(content, dict) else None
-        is_intact = checksum in (None, _of_json(content))
+        has_checksum = isinstance(content, dict) and _KEY in content
+        is_intact = not has_checksum or content.pop(_KEY) == _of_json(content)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"is not JSON ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError("is not a JSON object")
     if not is_intact:
         raise CheckpointError(_DAMAGED)
-    return content, checksum is not None
+    return content, has_checksum
 
 
 def array_to_bytes(array: np.ndarray) -> bytes:
@@ -54,15 +56,15 @@ def parse_array(content: bytes) -> tuple[np.ndarray, bool]:
 
     Raises CheckpointError where it is no array, or not intact.
     """
-    length = len(_of_bytes(b""))
-    array, checksum = content[:-length], content[-length:]
-    has_checksum = checksum.startswith(np.lib.format.MAGIC_PREFIX)
-    if has_checksum and checksum != _of_bytes(array):
-        raise CheckpointError(_DAMAGED)
+    file = io.BytesIO(content)
     try:
-        return np.load(io.BytesIO(content), allow_pickle=False), has_checksum
+        array = np.load(file, allow_pickle=False)
     except Exception as error:  # whatever NumPy raises for a damaged header
-        raise CheckpointError(f"is not a .npy file ({error})") from error
+        raise CheckpointError("is not a .npy file") from error
+    end = file.tell()
+    if content[end:] not in (b"", _of_bytes(content[:end])):
+        raise CheckpointError(_DAMAGED)
+    return array, end < len(content)
 
 
 def _of_json(content: Any) -> str:
