@@ -28,6 +28,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ssd_jax.errors import SsdError
+from ssd_jax.runs.lock import read_token
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, read_metrics
 from ssd_jax.runtime import command_line
 
@@ -123,12 +124,6 @@ def unfinished_saves(folder: Path) -> set[Path]:
     return set(folder.glob("checkpoints/*/*.tmp"))
 
 
-def lock_token(folder: Path) -> str:
-    """What the newest run in `folder` has written into its lock; "" before the first."""
-    path = folder / ".lock"
-    return path.read_text() if path.exists() else ""
-
-
 def newest_save(folder: Path) -> int:
     """Step of the newest complete checkpoint, 0 without one."""
     names = [path.name for path in folder.glob("checkpoints/*/*")]
@@ -219,7 +214,7 @@ def compare_runs(
             is_due = SaveStarted(killed, rng.choice((1, 2)))
             delay = rng.uniform(0.0, _SAVE_SECONDS)
         else:
-            is_due = partial(_has_other_token, killed, lock_token(killed))
+            is_due = partial(_has_other_token, killed, read_token(killed))
             delay = rng.uniform(0.0, _START_SECONDS)
         saved, earlier_starts = newest_save(killed), len(start_steps(killed))
         is_hit = run_and_kill(command, killed, is_due, delay, count)
@@ -248,7 +243,7 @@ def check_same_end(undisturbed: Path, disturbed: Path) -> None:
 
 
 def _has_other_token(folder: Path, token: str) -> bool:
-    return lock_token(folder) not in ("", token)
+    return read_token(folder) not in ("", token)
 
 
 def check_start(folder: Path, steps: list[int], saved: int) -> None:

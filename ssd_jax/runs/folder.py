@@ -24,9 +24,9 @@ from ml_collections import ConfigDict
 from ssd_jax.config.comparison import detector_fields, differences, experiment_fields
 from ssd_jax.config.serialization import from_saved, to_saved
 from ssd_jax.errors import CheckpointError, ConfigError
-from ssd_jax.runtime.checksum import add_checksum, array_to_bytes, parse_array, parse_object
+from ssd_jax.runtime.checksum import array_to_bytes, format_object, parse_array, parse_object
 from ssd_jax.runtime.distributed import is_main_process
-from ssd_jax.runtime.files import format_json, read_if_possible, write_bytes
+from ssd_jax.runtime.files import read_if_possible, write_bytes
 from ssd_jax.runtime.progress import log_line
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -81,8 +81,8 @@ def write_run_files(folder: Path, run: RunInfo, metadata: dict[str, Any]) -> Non
     described = {"classes": run.classes, "data": run.data, "versions": metadata["versions"]}
     contents = {
         _PRIORS: array_to_bytes(run.priors),
-        _CONFIG: format_json(add_checksum(metadata["config"])),
-        _RUN: format_json(add_checksum(described)),  # last: a folder with this file is a run
+        _CONFIG: format_object(metadata["config"]),
+        _RUN: format_object(described),  # last: a folder with this file is a run
     }
     for name, content in contents.items():
         path = folder / name

@@ -22,7 +22,7 @@ def lock_run_folder(folder: Path) -> AbstractContextManager:
     token = uuid.uuid4().hex
     lock = _acquire_lock(folder, token) if distributed.is_main_process() else nullcontext()
     token, *_ = distributed.allgather_json(token)
-    sees_lock = distributed.allgather_json(_read_token(folder) == token)
+    sees_lock = distributed.allgather_json(read_token(folder) == token)
     if not all(sees_lock):
         raise ResourceError(
             f"process {sees_lock.index(False)} does not see the {folder} of process 0: "
@@ -56,7 +56,8 @@ def _acquire_lock(folder: Path, token: str) -> IO:
     return handle
 
 
-def _read_token(folder: Path) -> str:
+def read_token(folder: Path) -> str:
+    """The random text that the newest run in the folder has written; "" before the first."""
     try:
         return (folder / _FILE_NAME).read_text(errors="replace")
     except OSError:

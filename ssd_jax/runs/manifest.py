@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ssd_jax.errors import CheckpointError
-from ssd_jax.runtime.checksum import add_checksum, parse_object
-from ssd_jax.runtime.files import format_json
+from ssd_jax.runtime.checksum import format_object, parse_object
 
 _FILE_NAME = "MANIFEST.json"
 _BLOCK_BYTES = 1 << 20
@@ -19,7 +18,7 @@ _BLOCK_BYTES = 1 << 20
 def write(folder: Path, metadata: dict) -> None:
     """Write the manifest of a folder whose other files are complete; `metadata` goes into it."""
     content = metadata | {"files": _checksums(folder, _files(folder))}
-    (folder / _FILE_NAME).write_bytes(format_json(add_checksum(content)))
+    (folder / _FILE_NAME).write_bytes(format_object(content))
 
 
 def read(folder: Path) -> dict:

@@ -40,7 +40,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     A line that is no JSON object with a step is left out: a kill may have cut the last one. So is
     a value that is no number.
     """
-    lines = [line for line in map(_parse_line, _read_lines(path)) if line]
+    texts = (read_if_possible(path) or b"").splitlines()
+    lines = [line for line in map(_parse_line, texts) if line]
     return [rename_metrics(line) for line in lines]
 
 
@@ -86,22 +87,21 @@ def truncate_after(path: Path, last_step: int) -> None:
 
     A file that cannot be read is put aside. Raises ResourceError where it cannot be written.
     """
-    if path.is_file() and read_if_possible(path) is None:
+    content = read_if_possible(path)
+    if content is None and path.is_file():
         aside = path.with_name(f"{path.name}.damaged")
         log_line(f"{path} cannot be read: it is put aside as {aside.name}")
         path.replace(aside)
+    if content is None:
+        return
     kept = [
         text
-        for text in _read_lines(path)
+        for text in content.splitlines()
         if (line := _parse_line(text)) and line["step"] <= last_step
     ]
-    content = b"".join(text + b"\n" for text in kept)
-    if path.is_file() and read_if_possible(path) != content:
-        write_bytes(path, content)
-
-
-def _read_lines(path: Path) -> list[bytes]:
-    return (read_if_possible(path) or b"").splitlines()
+    shorter = b"".join(text + b"\n" for text in kept)
+    if shorter != content:
+        write_bytes(path, shorter)
 
 
 def _parse_line(text: bytes) -> dict[str, Any] | None:

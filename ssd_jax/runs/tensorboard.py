@@ -24,10 +24,11 @@ class TensorBoard:
 
     def __init__(self, folder: Path, first_step: int):
         # Here, because it imports PyTorch where that is installed: a second or two.
-        from tensorboardX import RecordWriter
+        from tensorboardX import RecordWriter, summary
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self._folder, self._writer, self._flushed = folder, None, 0.0
+        self._event, self._summary = Event, summary
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -40,17 +41,13 @@ class TensorBoard:
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """The numbers of a step; those that are None are left out."""
-        from tensorboardX import summary
-
         for name, value in values.items():
             if value is not None:
-                self._write_summary(step, summary.scalar(name, value))
+                self._write_summary(step, self._summary.scalar(name, value))
 
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """A picture of a step."""
-        from tensorboardX import summary
-
-        self._write_summary(step, summary.image(name, image, dataformats="HWC"))
+        self._write_summary(step, self._summary.image(name, image, dataformats="HWC"))
 
     def close(self) -> None:
         """Write what is buffered, and close the file."""
@@ -62,9 +59,7 @@ class TensorBoard:
                 self._give_up(error)
 
     def _write_summary(self, step: int, summary) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
-        self._write(Event(wall_time=time.time(), step=step, summary=summary))
+        self._write(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def _write(self, event) -> None:
         if self._writer is None:

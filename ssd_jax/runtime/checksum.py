@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from ssd_jax.errors import CheckpointError
-from ssd_jax.runtime.files import parse_json
+from ssd_jax.runtime.files import format_json, parse_json
 
 _KEY = "crc32"
 _DAMAGED = "does not match its checksum"
 
 
-def add_checksum(content: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object with the checksum of its other values."""
-    return content | {_KEY: _of_json(content)}
+def format_object(content: dict[str, Any]) -> bytes:
+    """Content of a JSON file: the object with the checksum of its other values."""
+    return format_json(content | {_KEY: _of_json(content)})
 
 
 def parse_object(text: bytes) -> tuple[dict[str, Any], bool]:

@@ -10,9 +10,9 @@ import micro
 import pytest
 from commands import MICRO, ROOT, call, command
 
-from scripts import kill_resume_test
+from scripts import full_disk_test, kill_resume_test
 from ssd_jax import train
-from ssd_jax.errors import CheckpointError, ConfigError
+from ssd_jax.errors import CheckpointError, ConfigError, ResourceError
 
 LONG = [*MICRO, "--config.steps=100000", "--config.log_every=1"]
 
@@ -70,11 +70,13 @@ def mounted(folder, *options):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 12 MB of its own."""
-    folder = tmp_path / "disk"
-    if shutil.which("mount") is None or mounted(folder, "-o", "size=12m").returncode:
+    disk = full_disk_test.small_disk(tmp_path / "disk", 12)
+    try:
+        folder = disk.__enter__()
+    except ResourceError:
         pytest.skip("no right to mount a small disk")
     yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    disk.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("log_every", [1, 1000])  # the metrics or a checkpoint find it first

@@ -15,8 +15,8 @@ from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import Source
 from ssd_jax.errors import CheckpointError, DataError
 from ssd_jax.multibox.priors import best_iou, recall
-from ssd_jax.runtime.checksum import add_checksum, parse_object
-from ssd_jax.runtime.files import format_json, write_bytes
+from ssd_jax.runtime.checksum import format_object, parse_object
+from ssd_jax.runtime.files import write_bytes
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.types import PLAIN
 
@@ -77,7 +77,7 @@ def read_check(path: Path) -> dict:
 
 def write_check(path: Path, check: dict) -> None:
     """Write what `check_sets` returned, for `read_check`."""
-    write_bytes(path, format_json(add_checksum(check)))
+    write_bytes(path, format_object(check))
 
 
 def check_dataset(
