@@ -98,9 +98,11 @@ def get_config(preset: str = "") -> ConfigDict:
     config.matching.variances = (0.1, 0.1, 0.2, 0.2)
 
     config.loss = ConfigDict()
-    # Or sigmoid (binary cross-entropy of all columns), sigmoid_classes (without the background).
+    # Or sigmoid (binary cross-entropy of all columns), sigmoid_classes (without the background),
+    # focal (likewise, with less weight for what is predicted well).
     config.loss.classification = "softmax"
-    config.loss.negatives = "hard"  # or random
+    config.loss.focal = ConfigDict({"alpha": 0.25, "gamma": 2.0})  # of RetinaNet
+    config.loss.negatives = "hard"  # or random, all
     config.loss.negative_ratio = 3.0  # to the positives of an image
     config.loss.normalizer = "batch"  # positives of the whole batch, or of each image
     config.loss.localization_weight = 1.0  # the paper's alpha

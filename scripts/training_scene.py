@@ -15,7 +15,7 @@ from ssd_jax.data import augment, loader
 from ssd_jax.data.sources import Source
 from ssd_jax.detector import Detector, Variables, apply_network, jitter_colors, match_targets
 from ssd_jax.errors import DataError
-from ssd_jax.multibox.losses import select_negatives
+from ssd_jax.multibox import losses
 
 _SHORTER_SIDE = 400  # pixels of a picture
 _SAMPLES = 8  # augmented ones
@@ -74,16 +74,19 @@ def positives_and_negatives(scene: Scene, variables: Variables) -> tuple[np.ndar
     def select(variables, image, boxes, labels):
         target_labels = match_targets(detector, boxes, labels).labels
         logits, _ = apply_network(detector, variables, image[None])
-        scores = jax.random.uniform(jax.random.key(0), target_labels.shape)
-        random_scores = None if config.negatives == "hard" else scores
-        return target_labels, *select_negatives(
-            logits[0], target_labels, config.negative_ratio, config.classification, random_scores
+        class_losses = losses.classification_losses(
+            logits[0], target_labels, config.classification, losses.Focal(**config.focal)
         )
+        scores = class_losses
+        if config.negatives == "random":
+            scores = jax.random.uniform(jax.random.key(0), target_labels.shape)
+        ratio = None if config.negatives == "all" else config.negative_ratio
+        return target_labels, class_losses, losses.select_negatives(scores, target_labels, ratio)
 
     outputs = select(variables, scene.image, scene.boxes, scene.labels)
-    target_labels, cross_entropy, is_negative = map(np.asarray, outputs)
+    target_labels, class_losses, is_negative = map(np.asarray, outputs)
     negatives = np.flatnonzero(is_negative)
-    hardest_first = np.argsort(-cross_entropy[negatives], kind="stable")
+    hardest_first = np.argsort(-class_losses[negatives], kind="stable")
     return np.flatnonzero(target_labels > 0), negatives[hardest_first]
 
 

@@ -146,9 +146,10 @@ def _per_image_losses(
     options = detector.config.loss
     loss = partial(
         losses.multibox_loss,
-        negative_ratio=options.negative_ratio, classification=options.classification,
+        negative_ratio=None if options.negatives == "all" else options.negative_ratio,
+        classification=options.classification, focal=losses.Focal(**options.focal),
     )  # fmt: skip
-    if options.negatives == "hard":
+    if options.negatives != "random":
         return jax.vmap(loss)(logits, offsets, *targets)
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(sample_keys(detector, samples))
     scores = jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:2]))(keys)  # [B, A]

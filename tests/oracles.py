@@ -79,14 +79,25 @@ def _log_softmax(logits):
     return logs
 
 
-def _class_costs(logits, classification):
+def _focal(x, is_label, alpha, gamma):
+    p = 1 / (1 + math.exp(-x))
+    return (
+        -alpha * (1 - p) ** gamma * math.log(p)
+        if is_label
+        else -(1 - alpha) * p**gamma * math.log(1 - p)
+    )
+
+
+def _class_costs(logits, classification, alpha=0.25, gamma=2.0):
     """Cost of each prior [A] were its label each of the classes [C]."""
     if classification == "softmax":
         return [[-log for log in row] for row in _log_softmax(logits)]
     costs = []
     for row in np.asarray(logits, np.float64).tolist():
         yes, no = [math.log1p(math.exp(-x)) for x in row], [math.log1p(math.exp(x)) for x in row]
-        if classification == "sigmoid_classes":
+        if classification == "focal":
+            yes, no = ([_focal(x, is_label, alpha, gamma) for x in row] for is_label in (1, 0))
+        if classification in ("sigmoid_classes", "focal"):
             yes[0] = no[0] = 0.0  # nobody asks about the background
         costs.append([sum(no) - no[c] + yes[c] for c in range(len(row))])
     return costs
@@ -94,21 +105,22 @@ def _class_costs(logits, classification):
 
 def multibox_loss(
     logits, offsets, target_labels, target_offsets, negative_ratio, classification="softmax",
-    draws=None,
+    draws=None, focal=(0.25, 2.0),
 ):  # fmt: skip
     """Undivided loss of one image: classification, localization, positives, negatives.
 
     Logits [A, C], offsets [A, 4], target labels [A] (0 = background, -1 = counts for nothing),
     target offsets [A, 4]. Takes int(negative_ratio * positives) negatives, those of the highest
-    cost or of the highest draws [A].
+    cost or of the highest draws [A]; all for None.
     """
-    costs = _class_costs(logits, classification)
+    costs = _class_costs(logits, classification, *focal)
     labels = [int(label) for label in target_labels]
     positives = [a for a, label in enumerate(labels) if label > 0]
     background = [row[0] for row in costs]
     eligible = [label == 0 for label in labels]
     hardness = background if draws is None else draws
-    mined = hard_negatives(hardness, eligible, int(negative_ratio * len(positives)))
+    count = len(labels) if negative_ratio is None else int(negative_ratio * len(positives))
+    mined = hard_negatives(hardness, eligible, count)
     total = sum(costs[a][labels[a]] for a in positives)
     total += sum(background[a] for a in range(len(labels)) if mined[a])
     predicted, wanted = _rows(offsets), _rows(target_offsets)

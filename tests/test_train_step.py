@@ -102,6 +102,13 @@ def test_the_loss_is_the_sum_over_images_divided_by_all_positives():
     assert metrics["negatives"] == 3 * metrics["positives"]
 
 
+def test_all_negatives_are_all_priors_without_a_box():
+    _, _, metrics = single(batch(), loss__classification="focal", loss__negatives="all")
+    priors = len(build_detector(micro.get_config(), CLASSES).priors.boxes)
+    assert metrics["positives"] and metrics["negatives"] == 4 * priors - metrics["positives"]
+    assert metrics["per_image_loss"][1] > 0  # the image without boxes teaches too
+
+
 def test_a_mean_per_image_gives_few_boxes_as_much_weight_as_many():
     _, _, metrics = single(batch(), loss__normalizer="image")
     detector = build_detector(micro.get_config(), CLASSES)
@@ -120,8 +127,11 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def test_with_every_option_turned_any_devices_train_the_same():
-    config = micro.get_config(**OPTIONS)
+@pytest.mark.parametrize(
+    "other", [{}, {"loss__classification": "focal", "loss__negatives": "all"}], ids=["", "focal"]
+)
+def test_with_every_option_turned_any_devices_train_the_same(other):
+    config = micro.get_config(**OPTIONS | other)
     expected, expected_losses = train(devices.Pmap(jax.local_devices()[:1]), config=config)
     state, losses = train(devices.Pmap(), config=config)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)

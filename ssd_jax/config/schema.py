@@ -251,12 +251,21 @@ FIELDS = {
         "of the box encoding: x, y, width, height",
     ),
     "loss.classification": Field(
-        choice("softmax", "sigmoid", "sigmoid_classes"),
-        "sigmoid: binary cross-entropy of all columns; sigmoid_classes: without the background",
+        choice("softmax", "sigmoid", "sigmoid_classes", "focal"),
+        "sigmoid: binary cross-entropy of all columns; sigmoid_classes: without the background; "
+        "focal: that, where a column counts the less the better it is predicted",
+    ),
+    "loss.focal.alpha": Field(
+        POSITIVE_FRACTION,
+        "weight of positive columns; that of the others is 1 - alpha",
+    ),
+    "loss.focal.gamma": Field(
+        NONNEGATIVE,
+        "power of the probability of the wrong answer, in a column's weight",
     ),
     "loss.negatives": Field(
-        choice("hard", "random"),
-        "hard: those of the highest loss; random",
+        choice("hard", "random", "all"),
+        "hard: those of the highest loss; random; all: `loss.negative_ratio` has no effect",
     ),
     "loss.negative_ratio": Field(
         POSITIVE,

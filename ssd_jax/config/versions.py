@@ -10,7 +10,7 @@ from typing import Any
 
 from ssd_jax.errors import ConfigError
 
-CONFIG_VERSION = 2  # version 1 is that of 0.1, whose configs do not name their version
+CONFIG_VERSION = 3  # version 1 is that of 0.1, whose configs do not name their version
 
 # Version that renamed them -> {old name: new name}.
 _RENAMED = {
@@ -30,7 +30,9 @@ _RENAMED_VALUES = {
     2: {"model.name": {"mobilenet": "mobilenet_v1"}},
 }
 # Version that introduced them -> {field: value that reproduces the behavior before it}.
-_ADDED: dict[int, dict[str, Any]] = {}
+_ADDED: dict[int, dict[str, Any]] = {
+    3: {"loss.focal.alpha": 0.25, "loss.focal.gamma": 2.0},
+}
 
 # Every old name -> today's.
 RENAMED_FIELDS = {old: new for names in _RENAMED.values() for old, new in names.items()}

@@ -22,16 +22,27 @@ class MultiboxLoss(NamedTuple):
     negatives: Int[Array, "*B"]
 
 
+class Focal(NamedTuple):
+    """Weights of the focal loss; the defaults are those of RetinaNet."""
+
+    alpha: float = 0.25  # of a column that is the label; the others have 1 - alpha
+    gamma: float = 2.0  # power of the probability of the wrong answer
+
+
+RETINANET = Focal()
+
+
 def multibox_loss(
     logits: Float[Array, "A C"],
     offsets: Float[Array, "A 4"],
     target_labels: Int[Array, " A"],
     target_offsets: Float[Array, "A 4"],
-    negative_ratio: float = 3.0,
+    negative_ratio: float | None = 3.0,
     classification: str = "softmax",
+    focal: Focal = RETINANET,
     random_scores: Float[Array, " A"] | None = None,
 ) -> MultiboxLoss:
-    """Cross-entropy over positives and selected negatives, smooth-L1 over positives.
+    """Classification loss of positives and selected negatives, smooth-L1 of positives.
 
     Paper equations 1 to 3 and section 2.2, "Hard negative mining".
 
@@ -40,38 +51,54 @@ def multibox_loss(
         offsets: predicted offsets, encoded against the priors.
         target_labels: class; 0 = background; -1 = neither positive nor negative.
         target_offsets: encoded offsets; only those of positives count.
-        negative_ratio: negatives for each positive of the image.
-        classification: "softmax", "sigmoid" (binary cross-entropy of all columns) or
-            "sigmoid_classes" (without the background column).
+        negative_ratio: negatives for each positive of the image; None takes all there are.
+        classification: as for `classification_losses`.
+        focal: likewise.
         random_scores: numbers of at least 0; the negatives are those of the highest numbers
             instead of those of the highest loss.
     """
     positive = target_labels > 0
-    cross_entropy, negative = select_negatives(
-        logits, target_labels, negative_ratio, classification, random_scores
-    )
+    class_losses = classification_losses(logits, target_labels, classification, focal)
+    scores = class_losses if random_scores is None else random_scores
+    negative = select_negatives(scores, target_labels, negative_ratio)
     smooth_l1 = optax.losses.huber_loss(offsets, target_offsets)  # [A, 4], Fast R-CNN's, as Caffe
     return MultiboxLoss(
-        classification=jnp.where(positive | negative, cross_entropy, 0.0).sum(),
+        classification=jnp.where(positive | negative, class_losses, 0.0).sum(),
         localization=jnp.where(positive[:, None], smooth_l1, 0.0).sum(),
         positives=positive.sum(dtype=jnp.int32),
         negatives=negative.sum(dtype=jnp.int32),
     )
 
 
-def select_negatives(
+def classification_losses(
     logits: Float[Array, "A C"],
     target_labels: Int[Array, " A"],
-    negative_ratio: float = 3.0,
     classification: str = "softmax",
-    random_scores: Float[Array, " A"] | None = None,
-) -> tuple[Float[Array, " A"], Bool[Array, " A"]]:
-    """Cross-entropy of each prior, and the mask of the negatives. Arguments: `multibox_loss`."""
-    cross_entropy = _CROSS_ENTROPY[classification](logits, jnp.maximum(target_labels, 0))  # [A]
+    focal: Focal = RETINANET,
+) -> Float[Array, " A"]:
+    """Classification loss of each prior; one of label -1 has that of the background.
+
+    `classification` is "softmax" (cross-entropy), "sigmoid" (binary cross-entropy of all columns),
+    "sigmoid_classes" (without the background column) or "focal" (that, with `focal`'s weights).
+    """
+    labels = jnp.maximum(target_labels, 0)
+    if classification == "focal":
+        return _focal_loss(logits, labels, focal)
+    return _CROSS_ENTROPY[classification](logits, labels)
+
+
+def select_negatives(
+    scores: Float[Array, " A"],
+    target_labels: Int[Array, " A"],
+    negative_ratio: float | None = 3.0,
+) -> Bool[Array, " A"]:
+    """Mask of the negatives of highest score, `negative_ratio` for each positive; None: all."""
+    eligible = target_labels == 0
+    if negative_ratio is None:
+        return eligible
     positives = (target_labels > 0).sum(dtype=jnp.int32)
     count = (negative_ratio * positives.astype(jnp.float32)).astype(jnp.int32)
-    scores = lax.stop_gradient(cross_entropy) if random_scores is None else random_scores
-    return cross_entropy, hard_negatives(scores, target_labels == 0, count)
+    return hard_negatives(lax.stop_gradient(scores), eligible, count)
 
 
 def _softmax_cross_entropy(
@@ -97,6 +124,21 @@ def _sigmoid_cross_entropy_of_classes(
 ) -> Float[Array, " A"]:
     """Binary cross-entropy summed over all columns but the background (RetinaNet)."""
     return _sigmoid_cross_entropy(logits[:, 1:], labels - 1)
+
+
+def _focal_loss(
+    logits: Float[Array, "A C"], labels: Int[Array, " A"], focal: Focal
+) -> Float[Array, " A"]:
+    """Focal loss summed over all columns but the background (Lin et al., arXiv:1708.02002, eq. 5).
+
+    The power is taken of a logarithm: its gradient is finite where a column is surely right.
+    """
+    logits = logits[:, 1:]
+    is_label = jax.nn.one_hot(labels - 1, logits.shape[1], dtype=bool)
+    wrong = jnp.where(is_label, -logits, logits)  # logit of the wrong answer
+    cross_entropy = jax.nn.softplus(wrong)
+    error = jnp.exp(focal.gamma * (wrong - cross_entropy))  # p(wrong) ** gamma
+    return (jnp.where(is_label, focal.alpha, 1 - focal.alpha) * error * cross_entropy).sum(1)
 
 
 _CROSS_ENTROPY = {

@@ -67,4 +67,4 @@ def test_a_config_is_judged_before_jax_starts(module):
 
 def test_losses_are_those_of_the_code():
     rule = schema.FIELDS["loss.classification"].rule
-    assert rule.description == f"one of {', '.join(losses._CROSS_ENTROPY)}"
+    assert rule.description == f"one of {', '.join((*losses._CROSS_ENTROPY, 'focal'))}"

@@ -20,18 +20,21 @@ def outputs(seed, priors=200, classes=5, positives=10, ignored=0):
     return draw(priors, classes), draw(priors, 4), jnp.asarray(labels), draw(priors, 4)
 
 
-multibox = jax.jit(losses.multibox_loss, static_argnames="classification")
+multibox = jax.jit(losses.multibox_loss, static_argnames=("classification", "negative_ratio"))
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("positives", "ignored"), [(10, 0), (60, 30), (1, 5), (0, 0), (200, 0)])
-@pytest.mark.parametrize("classification", ["softmax", "sigmoid", "sigmoid_classes"])
-@pytest.mark.parametrize("negatives", ["hard", "random"])
+@pytest.mark.parametrize("classification", ["softmax", "sigmoid", "sigmoid_classes", "focal"])
+@pytest.mark.parametrize("negatives", ["hard", "random", "all"])
 def test_meets_the_oracle(seed, positives, ignored, classification, negatives):
     arguments = outputs(seed, positives=positives, ignored=ignored)
     draws = np.random.default_rng(seed).random(200, np.float32) if negatives == "random" else None
-    loss = multibox(*arguments, classification=classification, random_scores=draws)
-    expected = oracles.multibox_loss(*map(np.asarray, arguments), 3.0, classification, draws)
+    ratio = None if negatives == "all" else 3.0
+    loss = multibox(
+        *arguments, negative_ratio=ratio, classification=classification, random_scores=draws
+    )
+    expected = oracles.multibox_loss(*map(np.asarray, arguments), ratio, classification, draws)
     for name, value in loss._asdict().items():
         np.testing.assert_allclose(value, expected[name], rtol=2e-5, atol=1e-5, err_msg=name)
 
@@ -56,6 +59,46 @@ def test_a_sigmoid_head_by_hand(classification, asked):
     np.testing.assert_allclose(loss.classification, 3 * asked * np.log(2), rtol=1e-6)
 
 
+def test_focal_loss_by_hand():
+    """A column that is half right costs alpha (1/2)^gamma log 2, one of p = 1/4 by far less."""
+    logits = jnp.float32([[9, 0, np.log(1 / 3)], [9, 0, np.log(3)]])  # p = 1/2 1/4, 1/2 3/4
+    found = losses.classification_losses(logits, jnp.int32([1, 0]), "focal", losses.Focal(0.25, 2))
+    half = 0.25 * np.log(2)
+    expected = [0.25 * half + 0.75 / 16 * np.log(4 / 3), 0.75 * (half + 9 / 16 * np.log(4))]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_focal_loss_without_power_is_the_halved_cross_entropy():
+    logits, _, labels, _ = outputs(3)
+    focal = losses.classification_losses(logits, labels, "focal", losses.Focal(0.5, 0.0))
+    plain = losses.classification_losses(logits, labels, "sigmoid_classes")
+    np.testing.assert_allclose(2 * focal, plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.9])
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
+def test_focal_loss_has_the_gradient_of_the_oracle(alpha, gamma):
+    logits, offsets, labels, targets = outputs(4, priors=12, positives=4, ignored=2)
+    arrays = list(map(np.asarray, (logits, offsets, labels, targets)))
+
+    def total(logits):
+        loss = losses.multibox_loss(
+            logits, offsets, labels, targets, None, "focal", losses.Focal(alpha, gamma)
+        )
+        return loss.classification
+
+    def oracle(a, c, step):
+        moved = arrays[0].astype(np.float64)
+        moved[a, c] += step
+        rest = (None, "focal", None, (alpha, gamma))
+        return oracles.multibox_loss(moved, *arrays[1:], *rest)["classification"]
+
+    gradient = jax.grad(total)(logits)
+    for a, c in np.ndindex(*logits.shape):
+        slope = (oracle(a, c, 1e-5) - oracle(a, c, -1e-5)) / 2e-5
+        np.testing.assert_allclose(gradient[a, c], slope, rtol=1e-3, atol=1e-5)
+
+
 def test_no_positives_give_zero_loss_and_finite_gradients():
     logits, offsets, labels, targets = outputs(0, positives=0)
 
@@ -68,10 +111,12 @@ def test_no_positives_give_zero_loss_and_finite_gradients():
     assert all(not np.asarray(gradient).any() for gradient in gradients)
 
 
-def test_extreme_logits_stay_finite():
+@pytest.mark.parametrize(("classification", "gamma"), [("softmax", 0), ("focal", 0.5)])
+def test_extreme_logits_stay_finite(classification, gamma):
     logits, offsets, labels, targets = outputs(1)
+    form = {"classification": classification, "focal": losses.Focal(gamma=gamma)}
     loss, gradient = jax.value_and_grad(
-        lambda x: losses.multibox_loss(x, offsets, labels, targets).classification
+        lambda x: losses.multibox_loss(x, offsets, labels, targets, **form).classification
     )(logits * 1e4)
     assert np.isfinite(loss) and np.isfinite(gradient).all()
 

@@ -92,7 +92,7 @@ def test_the_negatives_are_those_of_the_loss_hardest_first(scene):
     assert (labels[rows] == 0).all()
     images = (scene.image[None].astype(np.float32) - 127.5) / 64
     logits, _ = scene.detector.model.apply(variables, jnp.asarray(images), train=False)
-    cost = np.asarray(losses.select_negatives(logits[0], jnp.asarray(labels > 0, jnp.int32))[0])
+    cost = np.asarray(losses.classification_losses(logits[0], jnp.asarray(labels > 0, jnp.int32)))
     assert (np.diff(cost[rows]) <= 1e-6).all()
     others = np.setdiff1d(np.flatnonzero(labels == 0), rows)
     assert not len(others) or cost[others].max() <= cost[rows].min() + 1e-6
