@@ -71,6 +71,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.init.source = ""  # a run folder or a weight file; random ones without
     config.init.format = ""  # of a file: torchvision, tflite, caffe or npz
     config.init.what = "detector"  # or backbone, which leaves the heads random
+    config.init.lr_multiplier = 1.0  # where the source is a detector of all classes
 
     config.priors = priors = ConfigDict()
     # Pixels, one size for each map and one more; () takes them from the paper's formula.
@@ -122,6 +123,7 @@ def get_config(preset: str = "") -> ConfigDict:
     optim.lr_decay_rate = 0.1
     optim.warmup_steps = 1000  # the original has none; without it training can diverge
     optim.ema_decay = 0.0  # of averaged parameters, which are then evaluated; 0 keeps none
+    optim.ema_warmup = True  # less decay in the first steps, TensorFlow's rule
 
     config.steps = 120_000
     config.log_every = 50

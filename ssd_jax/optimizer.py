@@ -104,11 +104,17 @@ def frozen_batch_norms(patterns: Sequence[str]) -> AbstractContextManager:
     return nn.intercept_methods(interceptor) if patterns else nullcontext()
 
 
-def update_ema(decay: float, step: Int[Array, ""], averages: dict, values: dict) -> dict:
+def update_ema(
+    decay: float, step: Int[Array, ""], averages: dict, values: dict, warmup: bool = True
+) -> dict:
     """Exponential moving average of `values` after step number `step`, counted from 0.
 
-    In the first steps the decay is smaller, (1 + step) / (10 + step) (TensorFlow's rule).
+    With `warmup` the decay is smaller in the first steps, (1 + step) / (10 + step) (TensorFlow's
+    rule), so that random initial values are soon forgotten. Without it the average is one of the
+    initial values and all later ones, as good for initial values that were trained (compare
+    Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903).
     """
-    age = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + age) / (10 + age))
+    if warmup:
+        age = step.astype(jnp.float32)
+        decay = jnp.minimum(decay, (1 + age) / (10 + age))
     return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averages, values)

@@ -89,7 +89,10 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
                 )
                 prepare_run_folder(folder, run, metadata, checkpoints.newest_manifest())
             state, is_detector = _restore_or_initialize(detector, checkpoints, train_set.classes)
+            if is_detector:
+                detector = _settings_for_known_classes(detector)
             if is_main:
+                checkpoints.add_metadata({"starts_as_detector": is_detector})  # for a resumed run
                 log_line(format_summary(folder, detector, state, train_set, test_set))
             metrics = MetricsFile(folder, int(state.step)) if is_main else None
             evaluator = Evaluator(detector, test_set, runner)
@@ -114,7 +117,7 @@ def _restore_or_initialize(
 ) -> tuple[TrainState, bool]:
     """The main process's latest checkpoint or, without one, the state before the first step.
 
-    And whether it is a detector of these classes that has not been trained here.
+    And whether the run started from a detector of these classes.
     """
     like, is_detector = abstract_state(detector), False
 
@@ -124,12 +127,28 @@ def _restore_or_initialize(
             start = initial_state(detector, classes)
             is_detector = start.is_detector
             return start.state
-        state = checkpoints.restore("latest", like)
-        is_detector = int(state.step) == 0  # saved as the best before the first step
-        return state
+        is_detector = (checkpoints.newest_manifest() or {}).get("starts_as_detector", False)
+        return checkpoints.restore("latest", like)
 
     state = distributed.broadcast_from_main(make, like)
     return state, distributed.allgather_json(is_detector)[0]
+
+
+def _settings_for_known_classes(detector: Detector) -> Detector:
+    """With the settings of a run that starts from a detector of all its classes.
+
+    Its learning rate is multiplied by `init.lr_multiplier`, and averages begin at the source.
+    """
+    config = detector.config.copy_and_resolve_references()
+    multiplier = config.init.lr_multiplier
+    config.optim.learning_rate *= multiplier
+    config.optim.ema_warmup = False
+    if multiplier != 1 and distributed.is_main_process():
+        log_line(
+            f"the source detects all classes: learning rate {config.optim.learning_rate:g}, "
+            f"{multiplier:g} times config.optim.learning_rate"
+        )
+    return detector._replace(config=config)
 
 
 def _stop_signals() -> StopSignals:
@@ -240,7 +259,7 @@ class Trainer:
     def _evaluate_if_missing(self, step: int) -> None:
         """Evaluate a detector before its training, or a step after which a run ended."""
         is_trained = step > 0 and is_due(step, self.config.eval_every, self.config.steps)
-        is_missing = is_trained or self.is_detector
+        is_missing = is_trained or (step == 0 and self.is_detector)
         is_evaluated = self.is_main and self._is_evaluated(step)
         if is_missing and not distributed.allgather_json(is_evaluated)[0]:
             self._evaluate(step)

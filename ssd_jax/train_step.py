@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from ssd_jax.detector import (
     Detector,
@@ -112,7 +113,7 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
             "params": optax.apply_updates(state.params, updates),
             "batch_stats": updated.get("batch_stats", {}),
         }
-        new |= {"opt_state": opt_state, "ema": _ema(config.optim.ema_decay, state, new)}
+        new |= {"opt_state": opt_state, "ema": _ema(config.optim, state, new)}
     cls_loss = global_sum((weight * loss.classification).sum())
     loc_loss = global_sum((weight * loss.localization).sum())
     total = cls_loss + config.loss.localization_weight * loc_loss
@@ -171,8 +172,10 @@ def _loss_normalizers(detector: Detector, positives: Int[Array, " B"]) -> Float[
     return 1 / (jnp.maximum(positives, 1) * images).astype(jnp.float32)
 
 
-def _ema(decay: float, state: TrainState, new: dict) -> dict:
-    return update_ema(decay, state.step, state.ema, new) if decay else {}
+def _ema(config: ConfigDict, state: TrainState, new: dict) -> dict:
+    if not config.ema_decay:
+        return {}
+    return update_ema(config.ema_decay, state.step, state.ema, new, config.ema_warmup)
 
 
 def _skip_if_nonfinite(state: TrainState, new: dict, loss: Float[Array, ""]) -> TrainState:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 
 import jax
@@ -16,6 +17,7 @@ from ssd_jax import evaluate, train, train_step
 from ssd_jax.detector import build_detector
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 from ssd_jax.runs.checkpoint import Checkpoints
+from ssd_jax.runs.load import load_run
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results
 from ssd_jax.train_step import _per_image_losses, abstract_state
@@ -206,6 +208,52 @@ def test_a_kill_around_the_first_evaluation_changes_nothing(
         final_state(tmp_path / name, from_detector(whole)) for name in ("killed", "undisturbed")
     ]
     jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+@pytest.mark.parametrize("runner", ["pmap", "jit"])
+def test_the_learning_rate_is_scaled_where_the_source_detects_all_classes(
+    whole, tmp_path, monkeypatch, capsys, runner
+):
+    """Also after an interruption, when the source is gone."""
+    source = tmp_path / "source"
+    shutil.copytree(whole[0], source)
+    config = from_detector(
+        whole, init__lr_multiplier=0.25, optim__schedule="step", log_every=1, parallel=runner,
+        optim__ema_decay=0.75,
+    )  # fmt: skip
+    config.init.source = str(source)
+    config.optim.update({"learning_rate": 0.04, "warmup_steps": 0, "lr_decay_fractions": ()})
+    train.train_and_evaluate(config, tmp_path / "undisturbed")
+    interrupt_at(monkeypatch, 2)
+    with pytest.raises(Interrupted):
+        train.train_and_evaluate(config, tmp_path / "resumed")
+    monkeypatch.undo()
+    shutil.rmtree(source)
+    train.train_and_evaluate(config, tmp_path / "resumed")
+    assert metrics(tmp_path / "resumed") == metrics(tmp_path / "undisturbed")
+    states = [final_state(tmp_path / name, config) for name in ("resumed", "undisturbed")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    logged = [line for line in metrics(tmp_path / "resumed") if "train/loss" in line]
+    rates = [line["train/learning_rate"] for line in logged]
+    assert rates == pytest.approx([0.01] * 3)
+    # 0.75^3 of the average is the source itself.
+    start, end = load_run(whole[0], "best").variables, states[0]
+    average = end.ema["params"]["heads"]["localization_0"]["bias"]
+    final = end.params["heads"]["localization_0"]["bias"]
+    first = start["params"]["heads"]["localization_0"]["bias"]
+    assert np.linalg.norm(average - first) < 0.9 * np.linalg.norm(final - first)
+    text = "detects all classes: learning rate 0.01, 0.25 times config.optim.learning_rate"
+    assert capsys.readouterr().err.count(text) == 3
+    saved = json.loads((tmp_path / "resumed" / "config.json").read_text())
+    assert saved["optim"]["learning_rate"] == 0.04
+
+
+def test_the_learning_rate_of_new_classes_is_that_of_the_config(whole, tmp_path, capsys):
+    config = from_detector(whole, init__what="backbone", init__lr_multiplier=0.25, log_every=3)
+    config.optim.update({"schedule": "step", "lr_decay_fractions": (), "warmup_steps": 0})
+    train.train_and_evaluate(config, tmp_path)
+    rates = [line.get("train/learning_rate") for line in metrics(tmp_path)]
+    assert rates[0] == pytest.approx(1e-12) and "0.25 times" not in capsys.readouterr().err
 
 
 def test_a_start_without_all_classes_is_not_scored(whole, tmp_path):

@@ -154,6 +154,15 @@ def test_the_average_forgets_fast_at_first_and_is_what_is_evaluated():
     assert inference_variables(after) is after.ema
 
 
+def test_an_average_without_warmup_begins_at_the_first_parameters():
+    options = {"optim__ema_decay": 0.9, "optim__ema_warmup": False, "optim__warmup_steps": 0}
+    before, after, _ = single(batch(), **options)
+    averaged = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, before.params, after.params)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after.ema["params"], averaged
+    )
+
+
 def test_random_negatives_follow_the_sample_and_the_step():
     changes = {"loss__negatives": "random", "augment__photometric__operations": ()}
     again = batch() | {"sample": np.arange(4, 8, dtype=np.int32)}

@@ -182,6 +182,10 @@ FIELDS = {
         choice("detector", "backbone"),
         "detector; or backbone, which leaves the heads random",
     ),
+    "init.lr_multiplier": Field(
+        POSITIVE,
+        "of the learning rate, where the source is a detector of all classes of the data",
+    ),
     "priors.sizes": Field(
         ascending(tuple_of(POSITIVE)),
         "pixels, one for each feature map and one more; () takes the formula",
@@ -338,6 +342,11 @@ FIELDS = {
     "optim.ema_decay": Field(
         DECAY,
         "of averaged parameters, which are then evaluated and predicted with; 0 keeps none",
+    ),
+    "optim.ema_warmup": Field(
+        BOOL,
+        "less decay in the first steps, so that random weights are soon forgotten; never where "
+        "the source is a detector of all classes of the data",
     ),
     "steps": Field(
         integer(1),

@@ -31,7 +31,12 @@ _RENAMED_VALUES = {
 }
 # Version that introduced them -> {field: value that reproduces the behavior before it}.
 _ADDED: dict[int, dict[str, Any]] = {
-    3: {"loss.focal.alpha": 0.25, "loss.focal.gamma": 2.0},
+    3: {
+        "init.lr_multiplier": 1.0,
+        "loss.focal.alpha": 0.25,
+        "loss.focal.gamma": 2.0,
+        "optim.ema_warmup": True,
+    },  # fmt: skip
 }
 
 # Every old name -> today's.

@@ -46,7 +46,11 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, create: bool = True, metadata: dict | None = None):
-        self._folder, self._is_writer, self._metadata = folder.absolute(), create, metadata or {}
+        self._folder, self._is_writer, self._metadata = (
+            folder.absolute(),
+            create,
+            dict(metadata or {}),
+        )
         if create:
             with _write_errors(folder):
                 for name in _RETENTION:
@@ -66,6 +70,10 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+    def add_metadata(self, values: dict) -> None:
+        """Put more into the manifests of later checkpoints."""
+        self._metadata |= values
 
     def save(self, state: State, step: int) -> None:
         """Save as the latest; returns before the first file is written.

@@ -251,7 +251,10 @@ FREE = "model.backbone.input_size"
         ("x", {FREE, "model.name", "init.source"}),
         ((), None),
         ((1,), None),
-        (True, {FREE, "deterministic", "matching.strict", "priors.floor_sizes"}),
+        (
+            True,
+            {FREE, "deterministic", "matching.strict", "optim.ema_warmup", "priors.floor_sizes"},
+        ),
         ({}, set()),
         ({"a": 1}, {FREE}),
         ([[]], set()),

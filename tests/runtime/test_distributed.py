@@ -71,12 +71,16 @@ def test_training_is_the_same_however_the_batch_is_divided(alone, tmp_path, coun
         assert results[1]["scores"][name] == pytest.approx(score, abs=1e-4)
 
 
-def test_a_detector_that_two_processes_start_from_is_scored_before_the_first_step(alone, tmp_path):
+def test_a_detector_that_two_processes_start_from_is_scored_and_trains_at_its_rate(alone, tmp_path):
     run = tmp_path / "run"
     arguments = [*MICRO, "--config.steps=2", "--config.eval_every=0", f"--workdir={run}",
-                 f"--config.init.source={alone}"]  # fmt: skip
+                 f"--config.init.source={alone}", "--config.init.lr_multiplier=0.25",
+                 "--config.optim.learning_rate=0.04", "--config.optim.warmup_steps=1",
+                 "--config.log_every=2"]  # fmt: skip
     with Group(tmp_path, arguments) as group:
         assert group.wait() == [0, 0], group.output()
+    (rate,) = [line["train/learning_rate"] for line in history(run) if "train/loss" in line]
+    assert rate == pytest.approx(0.01)
     scored = [line for line in history(run) if "voc/mAP50_area" in line]
     assert [line["step"] for line in scored] == [0, 2]
     assert (run / "checkpoints" / "latest" / "2").is_dir()
