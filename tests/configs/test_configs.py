@@ -10,7 +10,8 @@ import pytest
 
 from ssd_jax.config.serialization import from_saved, to_dict
 from ssd_jax.config.validation import validate
-from ssd_jax.detector import build_detector, predict
+from ssd_jax.detector import build_detector, detector_parameter_names, predict
+from ssd_jax.parameter_names import matches_any
 from ssd_jax.train_step import abstract_state, inference_variables, train_step
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
@@ -66,6 +67,17 @@ def test_a_config_builds_and_its_shapes_agree(path):
     images = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
     found = jax.eval_shape(partial(predict, detector), inference_variables(state), images)
     assert found.boxes.shape == (2, config.postprocess.top_k, 4)
+
+
+def test_fine_tuning_freezes_the_first_layers_and_no_other():
+    config = load(FOLDER / "finetune.py").get_config()
+    names = detector_parameter_names(build_detector(config, 3))
+    frozen = [name for name in names if matches_any(name, config.optim.frozen)]
+    layers = {name.split("/")[1] for name in frozen if not name.endswith("_BatchNorm/scale")}
+    first = {f"Conv2d_{i}_{kind}" for i in range(1, 6) for kind in ("depthwise", "pointwise")}
+    first = {"Conv2d_0"} | first
+    assert layers == first | {f"{name}_BatchNorm" for name in first}
+    assert {name for name in names if name.endswith("_BatchNorm/scale")} <= set(frozen)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
