@@ -36,7 +36,7 @@ _ADDED: dict[int, dict[str, Any]] = {
         "loss.focal.alpha": 0.25,
         "loss.focal.gamma": 2.0,
         "optim.ema_warmup": True,
-    },  # fmt: skip
+    },
 }
 
 # Every old name -> today's.

@@ -115,8 +115,7 @@ def _sigmoid_cross_entropy(
 
     One softplus a number, where `optax.losses.sigmoid_binary_cross_entropy` takes two logarithms.
     """
-    is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
-    return jax.nn.softplus(jnp.where(is_label, -logits, logits)).sum(1)
+    return jax.nn.softplus(_wrong_logits(logits, labels)).sum(1)
 
 
 def _sigmoid_cross_entropy_of_classes(
@@ -133,12 +132,18 @@ def _focal_loss(
 
     The power is taken of a logarithm: its gradient is finite where a column is surely right.
     """
-    logits = logits[:, 1:]
-    is_label = jax.nn.one_hot(labels - 1, logits.shape[1], dtype=bool)
-    wrong = jnp.where(is_label, -logits, logits)  # logit of the wrong answer
+    logits, labels = logits[:, 1:], labels - 1
+    wrong = _wrong_logits(logits, labels)
     cross_entropy = jax.nn.softplus(wrong)
     error = jnp.exp(focal.gamma * (wrong - cross_entropy))  # p(wrong) ** gamma
+    is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     return (jnp.where(is_label, focal.alpha, 1 - focal.alpha) * error * cross_entropy).sum(1)
+
+
+def _wrong_logits(logits: Float[Array, "A C"], labels: Int[Array, " A"]) -> Float[Array, "A C"]:
+    """Of each column's question "is it the label?", the logit of the wrong answer."""
+    is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
+    return jnp.where(is_label, -logits, logits)
 
 
 _CROSS_ENTROPY = {

@@ -46,11 +46,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, create: bool = True, metadata: dict | None = None):
-        self._folder, self._is_writer, self._metadata = (
-            folder.absolute(),
-            create,
-            dict(metadata or {}),
-        )
+        self._folder, self._is_writer = folder.absolute(), create
+        self._metadata = dict(metadata or {})
         if create:
             with _write_errors(folder):
                 for name in _RETENTION:
