@@ -98,12 +98,11 @@ def predict(
     """Detections [B, K, …] of images that already have the network's input size."""
     logits, offsets = apply_network(detector, variables, images)
     config = detector.config
-    detect = partial(
-        postprocess.detect, priors=jnp.asarray(detector.priors.boxes),
+    return postprocess.detect(
+        logits, offsets, jnp.asarray(detector.priors.boxes),
         variances=config.matching.variances, classification=config.loss.classification,
         **config.postprocess,
     )  # fmt: skip
-    return jax.vmap(detect)(logits, offsets)
 
 
 def apply_network(

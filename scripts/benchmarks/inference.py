@@ -61,7 +61,7 @@ def compiled_postprocessing(classes: int, batch: int):
         postprocess.detect, priors=jnp.asarray(priors), variances=config.matching.variances,
         **config.postprocess,
     )  # fmt: skip
-    return jax.jit(jax.vmap(detect)), jax.device_put(_outputs(classes, batch, priors))
+    return jax.jit(detect), jax.device_put(_outputs(classes, batch, priors))
 
 
 def postprocessing_calls(classes: int, batch: int, device: str = "cpu"):

@@ -115,8 +115,22 @@ def test_a_batch_is_its_images():
     batch = [heads(seed) for seed in range(3)]
     logits, offsets = (jnp.stack([one[i] for one in batch]) for i in (0, 1))
     detect = partial(postprocess.detect, priors=jnp.asarray(batch[0][2]))
-    together = jax.jit(jax.vmap(detect))(logits, offsets)
+    together = jax.jit(detect)(logits, offsets)
+    mapped = jax.jit(jax.vmap(detect))(logits, offsets)
     for row in range(3):
         alone = detect(logits[row], offsets[row])
-        np.testing.assert_array_equal(together.labels[row], alone.labels)
-        np.testing.assert_allclose(together.boxes[row], alone.boxes, atol=1e-6)
+        for batch in (together, mapped):
+            np.testing.assert_array_equal(batch.labels[row], alone.labels)
+            np.testing.assert_allclose(batch.boxes[row], alone.boxes, atol=1e-6)
+
+
+def test_sets_that_end_in_other_tiles_do_not_disturb_each_other():
+    """Sets of 0, 1, 70 and 200 valid boxes, suppressed together and alone."""
+    boxes = jnp.stack([crowd(seed, 200) for seed in range(4)]).reshape(2, 2, 200, 4)
+    counts = np.array([0, 1, 70, 200]).reshape(2, 2)
+    valid = np.arange(200) < counts[..., None]
+    together = jax.jit(postprocess.nms)(boxes, valid, 0.45)
+    for at in np.ndindex(2, 2):
+        alone = postprocess.nms(boxes[at], jnp.asarray(valid[at]), 0.45)
+        np.testing.assert_array_equal(together[at], alone)
+    assert together.any(-1).tolist() == [[False, True], [True, True]]
