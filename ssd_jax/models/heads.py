@@ -58,7 +58,7 @@ class Heads(nn.Module):
                 conv = Conv(priors * size, kernel, dtype=self.dtype, kernel_init=init,
                             name=f"{name}_{i}")  # fmt: skip
                 y = conv(x)  # [B, h, w, priors * size]
-                outputs.append(y.reshape(y.shape[0], -1, size).astype(jnp.float32))
-            return jnp.concatenate(outputs, axis=1)
+                outputs.append(y.reshape(y.shape[0], -1, size))
+            return jnp.concatenate(outputs, axis=1).astype(jnp.float32)
 
         return predict("classification", self.num_classes), predict("localization", 4)

@@ -63,8 +63,8 @@ class Backbone(nn.Module):
                 x = layer(x, y.shape[-1], 1, stride, 0, name=name, activation=None)
             return nn.relu(x + y)
 
-        x = layer(images, 64, 7, 2, 3, name="conv1")
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = layer(images, 64, 7, 2, 3, name="conv1", activation=None)
+        x = nn.relu(nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))))  # a quarter to mask
         counts, convolutions = DEPTHS[self.depth]
         for stage, (count, stride) in enumerate(zip(counts, (1, 2, 1)), start=1):
             for i in range(count):

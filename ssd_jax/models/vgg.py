@@ -15,6 +15,8 @@ from jaxtyping import Array, Float
 
 from ssd_jax.errors import ConfigError
 from ssd_jax.models.layers import Conv
+from ssd_jax.models.platforms.column_pairs import Filters, first_stage
+from ssd_jax.models.platforms.convolution import conv_general_dilated
 from ssd_jax.models.platforms.pooling import max_pool_2x2
 
 # Convolutions and channels of VGG16's stages conv1 ... conv5.
@@ -24,6 +26,31 @@ EXTRAS = {
     300: ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 1, 0), (128, 256, 3, 1, 0)),
     512: ((256, 512, 3, 2, 1), *[(128, 256, 3, 2, 1)] * 3, (128, 256, 4, 1, 1)),
 }
+# Caffe's "xavier" has variance 1 / fan_in, which JAX calls lecun.
+KERNEL_INIT = nn.initializers.lecun_uniform()
+
+
+def _convolve_and_pool(*arguments, **options):
+    return max_pool_2x2(conv_general_dilated(*arguments, **options))
+
+
+# The pooling before bias and ReLU: the same values, and a quarter to add, mask and keep.
+ConvPool = functools.partial(nn.Conv, conv_general_dilated=_convolve_and_pool)
+
+
+class FilterParameters(nn.Module):
+    """The parameters of a 3 x 3 convolution, as `nn.Conv` names and initializes them."""
+
+    inputs: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self) -> Filters:
+        shape = (3, 3, self.inputs, self.outputs)
+        return Filters(
+            self.param("kernel", KERNEL_INIT, shape, jnp.float32),
+            self.param("bias", nn.initializers.zeros, (self.outputs,), jnp.float32),
+        )
 
 
 class L2Norm(nn.Module):
@@ -69,19 +96,21 @@ class Backbone(nn.Module):
                 f"model.backbone.input_size is {self.input_size}: vgg is defined for "
                 f"{' and '.join(map(str, EXTRAS))}"
             )
-        # Caffe's "xavier" has variance 1 / fan_in, which JAX calls lecun.
-        conv = functools.partial(
-            Conv, dtype=self.dtype, kernel_init=nn.initializers.lecun_uniform()
-        )
+        settings = {"dtype": self.dtype, "kernel_init": KERNEL_INIT}
+        conv = functools.partial(Conv, **settings)
         if self.levels < 2:
             raise ConfigError(f"model.backbone.levels is {self.levels}: vgg has 2 maps at least")
-        x = images
-        for stage, (depth, channels) in enumerate(STAGES, start=1):
+        filters = (
+            FilterParameters(3, 64, name="conv1_1")(),
+            FilterParameters(64, 64, name="conv1_2")(),
+        )
+        x = first_stage(images.astype(self.dtype), *filters)
+        for stage, (depth, channels) in enumerate(STAGES[1:], start=2):
             for i in range(1, depth + 1):
-                x = nn.relu(conv(channels, (3, 3), name=f"conv{stage}_{i}")(x))
+                layer = ConvPool if stage < 4 and i == depth else Conv
+                x = nn.relu(layer(channels, (3, 3), **settings, name=f"conv{stage}_{i}")(x))
             if stage == 4:
                 maps = [L2Norm(name="conv4_3_norm")(x)]
-            if stage < 5:
                 x = max_pool_2x2(x)
         extras = EXTRAS[self.input_size]
         if self.atrous:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from ssd_jax.models.layers import Conv, DepthwiseConv
+from ssd_jax.models.platforms.column_pairs import Filters, first_stage
 from ssd_jax.models.platforms.pooling import max_pool_2x2
 from ssd_jax.models.platforms.reductions import all_finite, global_norm
 
@@ -29,13 +30,22 @@ def gradient_of(layer):
         (gradient_of(Conv(4, (3, 3))), IMAGES, "stablehlo.convolution", "stablehlo.while"),
         (gradient_of(Conv(4, (1, 1))), IMAGES, "stablehlo.convolution", "stablehlo.while"),
         (gradient_of(DepthwiseConv()), IMAGES, "stablehlo.convolution", "stablehlo.while"),
-        (max_pool_2x2, IMAGES, "stablehlo.reduce_window", "stablehlo.compare"),
         (global_norm, [IMAGES, IMAGES], "stablehlo.reduce", "stablehlo.concatenate"),
         (all_finite, [IMAGES] * 9, "stablehlo.is_finite", f"tensor<{9 * IMAGES.size}xf32>"),
     ],
-    ids=["conv", "conv1x1", "depthwise", "pooling", "norm", "finite"],
+    ids=["conv", "conv1x1", "depthwise", "norm", "finite"],
 )
 def test_the_form_is_that_of_the_target(platform, function, argument, plain, special):
     accelerator, cpu = (program(function, name, argument) for name in (platform, "cpu"))
     assert plain in accelerator and special not in accelerator
     assert special in cpu
+
+
+def test_only_tpus_pool_by_windows_and_convolve_pairs_of_columns():
+    filters = [Filters(jnp.ones((3, 3, inputs, 4)), jnp.ones(4)) for inputs in (3, 4)]
+    for platform in ("tpu", "cuda", "cpu"):
+        pooling = program(max_pool_2x2, platform, IMAGES)
+        stage = program(first_stage, platform, IMAGES[..., :3], *filters)
+        is_tpu = platform == "tpu"
+        assert ("stablehlo.reduce_window" in pooling) == is_tpu
+        assert ("tensor<3x3x8x8xf32>" in stage) == is_tpu
