@@ -58,12 +58,22 @@ def match(
     gt_index = jnp.where(forced_match >= 0, forced_match, best.match)  # [A]
     positive = (forced_match >= 0) | compare(best.overlap, threshold)
     ignored = compare(best.ignore_overlap, threshold) | (best.overlap >= negative_threshold)
+    gt_labels, gt_boxes = _look_up(labels, gt_index), _look_up(boxes, gt_index)
     return Targets(
-        labels=jnp.where(positive, labels[gt_index], jnp.where(ignored, IGNORED_LABEL, 0)),
-        offsets=jnp.where(
-            positive[:, None], box_ops.encode(boxes[gt_index], priors, variances), 0.0
-        ),
+        labels=jnp.where(positive, gt_labels, jnp.where(ignored, IGNORED_LABEL, 0)),
+        offsets=jnp.where(positive[:, None], box_ops.encode(gt_boxes, priors, variances), 0.0),
     )
+
+
+def _look_up(table: Array, index: Int[Array, " A"]) -> Array:
+    """Rows [A, …] of a table [M, …]; of a short one as sums, since a TPU gathers row by row."""
+    if table.shape[0] > _MAX_BLOCK:
+        return table[index]
+    if table.ndim > 1:
+        return jnp.stack([_look_up(column, index) for column in table.T], axis=-1)
+    number = jnp.arange(table.shape[0], dtype=index.dtype)
+    chosen = index[None, :] == number[:, None]  # [M, A]
+    return jnp.where(chosen, table[:, None], 0).sum(0, dtype=table.dtype)
 
 
 class _Comparison(NamedTuple):
