@@ -65,6 +65,7 @@ def get_config(preset: str = "") -> ConfigDict:
     model.head_kernel = 3
     model.mean = (123.0, 117.0, 104.0)  # RGB, 0 … 255; also the color outside the image
     model.std = (1.0, 1.0, 1.0)
+    model.norm_batch_size = 0  # images over which a batch norm averages; 0: the whole batch
     model.dtype = "float32"  # of activations; parameters and losses are always float32
 
     config.init = ConfigDict()  # weights to start from (docs/weights.md)

@@ -42,7 +42,8 @@ def build_detector(config: ConfigDict, num_classes: int, axis_name: str | None =
     """
     map_sizes = ssd.feature_map_sizes(config.model, config.image_size)
     priors = make_priors(config.priors, config.image_size, map_sizes)
-    network = ssd.build_network(config.model, num_classes, priors.priors_per_location, axis_name)
+    norm_axis = None if config.model.norm_batch_size else axis_name
+    network = ssd.build_network(config.model, num_classes, priors.priors_per_location, norm_axis)
     return Detector(config, network, priors, axis_name)
 
 
@@ -59,7 +60,7 @@ def build_checked_detector(
     """
     problems = class_list_errors(config, train_classes, test_classes)
     try:
-        devices.check_batch_size(config.batch_size)
+        devices.check_batch_size(config.batch_size, config.model.norm_batch_size)
     except ConfigError as error:
         problems.append(str(error))
     try:

@@ -95,23 +95,23 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
         params = stop_frozen_gradients(params, config.optim.frozen)
         variables = {"params": params, "batch_stats": state.batch_stats}
         with frozen_batch_norms(config.optim.frozen):
-            (logits, offsets), updated = detector.model.apply(
-                variables, images, train=True, mutable=["batch_stats"]
-            )
+            (logits, offsets), batch_stats = _apply_in_training(detector, variables, images)
         with jax.named_scope("loss"):
             loss = _per_image_losses(detector, logits, offsets, targets, batch["sample"])
         weight = _loss_normalizers(detector, loss.positives)
         per_image = loss.classification + config.loss.localization_weight * loss.localization
-        return (weight * per_image).sum(), (loss, weight, per_image, updated)
+        return (weight * per_image).sum(), (loss, weight, per_image, batch_stats)
 
-    gradient, (loss, weight, per_image, updated) = jax.grad(total_loss, has_aux=True)(state.params)
+    gradient, (loss, weight, per_image, batch_stats) = jax.grad(total_loss, has_aux=True)(
+        state.params
+    )
     gradient = global_sum(gradient)
     with jax.named_scope("update"):
         optimizer = create_optimizer(config.optim, config.steps)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         new = {
             "params": optax.apply_updates(state.params, updates),
-            "batch_stats": updated.get("batch_stats", {}),
+            "batch_stats": batch_stats,
         }
         new |= {"opt_state": opt_state, "ema": _ema(config.optim, state, new)}
     cls_loss = global_sum((weight * loss.classification).sum())
@@ -134,6 +134,36 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
         "per_image_loss": per_image,
     }
     return new_state, metrics
+
+
+def _apply_in_training(
+    detector: Detector, variables: Variables, images: Float[Array, "B H W 3"]
+) -> tuple[tuple[Float[Array, "B A C"], Float[Array, "B A 4"]], dict]:
+    """Logits and offsets, and the new statistics of batch norms.
+
+    With `model.norm_batch_size` a batch norm averages over so many images only, and the running
+    statistics move by the mean of those of all groups of images (Hoffer et al., "Train longer,
+    generalize better", arXiv:1705.08741, section 4).
+    """
+
+    def apply(images):
+        outputs, updated = detector.model.apply(
+            variables, images, train=True, mutable=["batch_stats"]
+        )
+        return outputs, updated.get("batch_stats", {})
+
+    size = detector.config.model.norm_batch_size
+    if not size:
+        return apply(images)
+    outputs, batch_stats = jax.vmap(apply)(images.reshape(-1, size, *images.shape[1:]))
+    groups = devices.global_sum(jnp.float32(images.shape[0] // size), detector.axis_name)
+    total = devices.global_sum(
+        jax.tree.map(lambda leaf: leaf.sum(0), batch_stats), detector.axis_name
+    )
+    return (
+        jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs),
+        jax.tree.map(lambda leaf: leaf / groups, total),
+    )
 
 
 def _per_image_losses(

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from ssd_jax import train_step as train_step_module
-from ssd_jax.detector import build_detector, jitter_colors, match_targets, predict
+from ssd_jax.detector import (
+    build_detector,
+    jitter_colors,
+    match_targets,
+    normalize_images,
+    predict,
+)
+from ssd_jax.errors import ConfigError
+from ssd_jax.multibox.losses import multibox_loss
 from ssd_jax.runtime import devices
 from ssd_jax.train_step import abstract_state, inference_variables, init_state, train_step
 
@@ -61,6 +69,36 @@ def test_any_devices_train_the_same(on_one_device, kind, count):
             partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),
             getattr(state, tree), getattr(expected, tree),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [devices.Pmap, devices.Jit])
+@pytest.mark.parametrize("count", [1, 2])
+def test_norms_of_two_images_are_the_same_on_any_devices(kind, count):
+    config = micro.get_config(model__norm_batch_size=2)
+    state, losses = train(kind(jax.local_devices()[:count]), steps=1, config=config)
+    detector, start, _ = one_device()
+    images = normalize_images(detector, jitter_colors(detector, batch()))
+    variables = {"params": start.params, "batch_stats": start.batch_stats}
+    halves = [
+        detector.model.apply(variables, half, train=True, mutable=["batch_stats"])
+        for half in (images[:2], images[2:])
+    ]
+    targets = jax.vmap(partial(match_targets, detector))(batch()["boxes"], batch()["labels"])
+    logits, offsets = (jnp.concatenate([half[0][i] for half in halves]) for i in (0, 1))
+    loss = jax.vmap(multibox_loss)(logits, offsets, *targets)
+    total = float((loss.classification + loss.localization).sum())
+    expected = total / int(loss.positives.sum())
+    np.testing.assert_allclose(losses[0], expected, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b, new: np.testing.assert_allclose(new, (a + b) / 2, rtol=1e-5, atol=1e-6),
+        *[half[1]["batch_stats"] for half in halves], state.batch_stats,
+    )  # fmt: skip
+
+
+def test_norms_need_groups_that_divide_the_images_of_a_device():
+    with pytest.raises(ConfigError, match=r"norm_batch_size=4 does not divide the 2 images.*try 2"):
+        devices.check_batch_size(4, 4)
+    devices.check_batch_size(4, 2)
 
 
 def test_a_run_compiles_once():

@@ -164,6 +164,11 @@ FIELDS = {
         tuple_of(POSITIVE, 3, 3),
         "RGB, 0 … 255",
     ),
+    "model.norm_batch_size": Field(
+        integer(0),
+        "images over which a batch norm averages in training, which divide those of a device; 0: "
+        "all images of all devices",
+    ),
     "model.dtype": Field(
         choice("float32", "bfloat16"),
         "of activations; parameters and losses are always float32",
@@ -412,6 +417,11 @@ CROSS_FIELD_RULES = (
         ("steps", "batch_size"),
         lambda steps, batch_size: steps * batch_size <= INT32_MAX,
         "at this batch size makes more samples than 32 bits can number: use fewer",
+    ),
+    (
+        ("model.norm_batch_size", "batch_size"),
+        lambda size, batch_size: not size or batch_size % size == 0,
+        "must divide the batch: use a divisor, or 0 for the whole batch",
     ),
     (
         ("matching.negative_threshold", "matching.threshold"),

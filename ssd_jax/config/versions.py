@@ -35,6 +35,7 @@ _ADDED: dict[int, dict[str, Any]] = {
         "init.lr_multiplier": 1.0,
         "loss.focal.alpha": 0.25,
         "loss.focal.gamma": 2.0,
+        "model.norm_batch_size": 0,
         "optim.ema_warmup": True,
     },
 }

@@ -130,13 +130,18 @@ def get_runner(name: str) -> Runner:
     return {"pmap": Pmap, "jit": Jit}[name]()
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raise ConfigError for a batch that does not divide over the devices."""
+def check_batch_size(batch_size: int, norm_batch_size: int = 0) -> None:
+    """Raise ConfigError for a batch, or groups of its images, that do not divide over devices."""
     count = jax.device_count()
     if batch_size % count:
         raise ConfigError(
             f"config.batch_size={batch_size} does not divide over {count} devices; "
             f"try {round_up_to_device_count(batch_size)}"
+        )
+    if norm_batch_size and batch_size // count % norm_batch_size:
+        raise ConfigError(
+            f"config.model.norm_batch_size={norm_batch_size} does not divide the "
+            f"{batch_size // count} images of each of {count} devices; try {batch_size // count}"
         )
 
 
