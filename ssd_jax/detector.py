@@ -128,6 +128,7 @@ def match_targets(
     )  # fmt: skip
 
 
+@jax.named_scope("photometric")
 def jitter_colors(detector: Detector, batch: Batch) -> Float[Array, "B H W 3"]:
     """Images 0 … 255 of a training batch after color jitter, keyed by their sample numbers."""
     config = detector.config
@@ -143,6 +144,7 @@ def sample_keys(detector: Detector, samples: Int[Array, " B"]) -> Array:
     return jax.vmap(partial(jax.random.fold_in, jax.random.key(detector.config.seed)))(samples)
 
 
+@jax.named_scope("normalize")
 def normalize_images(
     detector: Detector, images: Float[Array, "B H W 3"]
 ) -> Float[Array, "B H W 3"]:

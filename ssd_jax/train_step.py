@@ -91,6 +91,7 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
     images = normalize_images(detector, jitter_colors(detector, batch))
     targets = jax.vmap(partial(match_targets, detector))(batch["boxes"], batch["labels"])
 
+    @jax.named_scope("loss")
     def total_loss(params):
         params = stop_frozen_gradients(params, config.optim.frozen)
         variables = {"params": params, "batch_stats": state.batch_stats}
@@ -105,7 +106,8 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
     gradient, (loss, weight, per_image, batch_stats) = jax.grad(total_loss, has_aux=True)(
         state.params
     )
-    gradient = global_sum(gradient)
+    with jax.named_scope("gradient_sum"):
+        gradient = global_sum(gradient)
     with jax.named_scope("update"):
         optimizer = create_optimizer(config.optim, config.steps)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -124,7 +126,7 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
         "loc_loss": loc_loss,
         "positives": global_sum(loss.positives.sum()),
         "negatives": global_sum(loss.negatives.sum()),
-        "gradient_norm": global_norm(gradient),
+        "gradient_norm": jax.named_scope("metrics")(global_norm)(gradient),
         # A skipped step does not advance the optimizer's schedule.
         "learning_rate": learning_rate_schedule(config.optim, config.steps)(
             state.step - state.skipped
@@ -208,6 +210,7 @@ def _ema(config: ConfigDict, state: TrainState, new: dict) -> dict:
     return update_ema(config.ema_decay, state.step, state.ema, new, config.ema_warmup)
 
 
+@jax.named_scope("finite_check")
 def _skip_if_nonfinite(state: TrainState, new: dict, loss: Float[Array, ""]) -> TrainState:
     """The next state: with `new`, or unchanged where `new` or the loss is not finite."""
     finite = all_finite((new, loss))

@@ -16,6 +16,7 @@ from ssd_jax.types import Detections
 _TILE = 64
 
 
+@jax.named_scope("postprocess")
 def detect(
     logits: Float[Array, "*B A C"],
     offsets: Float[Array, "*B A 4"],
