@@ -48,6 +48,13 @@ class Pmap:
 
         return jax.tree.map(spread, tree)
 
+    def replicated_shapes(self, tree: Tree) -> Tree:
+        """Shapes of `replicate`'s result on all devices, to compile without arrays."""
+        count = len(self.devices)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), tree
+        )
+
     def unreplicate(self, tree: Tree) -> Tree:
         """The first device's values, on that device, in memory that no later step reuses."""
         # `leaf[0]` of the whole would gather from all devices.
@@ -57,6 +64,14 @@ class Pmap:
         """This process's rows of a batch [b, …] -> [devices, b / devices, …]."""
         count = len(self.devices) // jax.process_count()
         return {name: rows.reshape(count, -1, *rows.shape[1:]) for name, rows in batch.items()}
+
+    def sharded_shapes(self, batch: dict) -> dict:
+        """Shapes of the global batch [B, …] after `shard`, to compile without arrays."""
+        count = len(self.devices)
+        return {
+            name: jax.ShapeDtypeStruct((count, rows.shape[0] // count, *rows.shape[1:]), rows.dtype)
+            for name, rows in batch.items()
+        }
 
     def to_host(self, tree: Tree) -> Tree:
         """This process's rows [b, …] of a result, as NumPy."""
@@ -99,6 +114,10 @@ class Jit:
 
         return jax.tree.map(spread, tree)
 
+    def replicated_shapes(self, tree: Tree) -> Tree:
+        """Shapes of `replicate`'s result on all devices, to compile without arrays."""
+        return jax.tree.map(partial(_with_sharding, self._replicated), tree)
+
     def unreplicate(self, tree: Tree) -> Tree:
         """The first device's values, on that device, in memory that no later step reuses."""
         return _copies(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
@@ -107,6 +126,10 @@ class Jit:
         """This process's rows of a batch [b, …], spread over the devices."""
         spread = partial(jax.make_array_from_process_local_data, self._sharded)
         return {name: spread(rows) for name, rows in batch.items()}
+
+    def sharded_shapes(self, batch: dict) -> dict:
+        """Shapes of the global batch [B, …] after `shard`, to compile without arrays."""
+        return jax.tree.map(partial(_with_sharding, self._sharded), batch)
 
     def to_host(self, tree: Tree) -> Tree:
         """This process's rows [b, …] of a result, as NumPy."""
@@ -125,9 +148,9 @@ _first_rows = jax.jit(partial(jax.tree.map, lambda leaf: leaf[0]))
 _copies = jax.jit(partial(jax.tree.map, jnp.copy))
 
 
-def get_runner(name: str) -> Runner:
-    """The runner that `config.parallel` names, on all devices of all processes."""
-    return {"pmap": Pmap, "jit": Jit}[name]()
+def get_runner(name: str, devices: list[jax.Device] | None = None) -> Runner:
+    """The runner that `config.parallel` names, on all devices of all processes by default."""
+    return {"pmap": Pmap, "jit": Jit}[name](devices)
 
 
 def check_batch_size(batch_size: int, norm_batch_size: int = 0) -> None:
@@ -189,6 +212,10 @@ def peak_memory_gib() -> float | None:
 
 def _mesh(devices: list[jax.Device], axis_name: str) -> jax.sharding.Mesh:
     return jax.make_mesh((len(devices),), (axis_name,), (AxisType.Auto,), devices=devices)
+
+
+def _with_sharding(sharding: NamedSharding, leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _local_shards(leaf: jax.Array, drop_device_axis: bool = False) -> list[np.ndarray]:
