@@ -10,6 +10,7 @@ from jax.stages import Compiled
 
 from ssd_jax.ahead_of_time import cost, hlo
 from ssd_jax.ahead_of_time.chips import GIB, Chip
+from ssd_jax.ahead_of_time.collectives import KINDS
 from ssd_jax.ahead_of_time.program import Request, lower_program
 from ssd_jax.ahead_of_time.topology import Topology
 from ssd_jax.errors import ResourceError
@@ -155,7 +156,7 @@ def _without_estimate(estimate: cost.Cost, chip: Chip) -> list[Analysis]:
     """By kind, with the time that their bytes of HBM need at full bandwidth."""
     kinds: dict[str, list[cost.Operation]] = {}
     for each in estimate.operations:
-        if each.cycles is None and each.bytes >= _MIN_BYTES and not cost.is_collective(each):
+        if each.cycles is None and each.bytes >= _MIN_BYTES and each.kind not in KINDS:
             kinds.setdefault(each.kind, []).append(each)
     totals = {
         kind: sum(each.times * each.hbm_bytes for each in group) for kind, group in kinds.items()

@@ -111,7 +111,8 @@ def array_bytes(shape: str) -> list[int]:
 def hbm_bytes(shape: str) -> list[int]:
     """`array_bytes`, 0 for those in the chip's own memory (`S(n)` in the layout)."""
     return [
-        0 if "S(" in layout else _bytes(kind, sizes) for kind, sizes, layout in _ARRAY.findall(shape)
+        0 if "S(" in layout else _bytes(kind, sizes)
+        for kind, sizes, layout in _ARRAY.findall(shape)
     ]
 
 

@@ -51,7 +51,9 @@ def load_topology(name: str) -> Topology:
     """
     kind = name.partition(":")[0]
     if kind not in CHIPS:
-        raise ConfigError(f"--topology={name}: write one of {', '.join(CHIPS)} and a shape, v5e:4x4")
+        raise ConfigError(
+            f"--topology={name}: write one of {', '.join(CHIPS)} and a shape, v5e:4x4"
+        )
     _check_libtpu()
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
