@@ -19,7 +19,7 @@ SCOPES = {
     "nms": "non-maximum suppression",
 }
 OTHER = "other"
-_BACKWARD = " backward"
+BACKWARD = " backward"
 _LAST_WORD = re.compile(r"(\w+)\W*$")
 
 
@@ -32,4 +32,4 @@ def scope_of(op_name: str) -> str | None:
     found = [word[1] for word in words if word and word[1] in SCOPES]
     if not found:
         return None
-    return found[-1] + (_BACKWARD if "transpose(" in op_name else "")
+    return found[-1] + (BACKWARD if "transpose(" in op_name else "")
