@@ -1,9 +1,9 @@
-"""Compile every config for TPUs that are not attached, and write docs/accelerators.md.
+"""Compile every config for TPUs that are not attached: the tables of docs/accelerators.md.
 
     python -m scripts.compile_ahead_report [--only=TEXT] [--render]
 
-A row whose file docs/accelerators/NAME.json is there is not compiled again: delete the file for
-that. --only takes the rows with TEXT in their name, --render takes none. A row takes minutes.
+A row whose file docs/accelerators/NAME.json is there is not compiled again. --only takes the rows
+with TEXT in their name, --render takes none. A row takes minutes.
 """
 
 import subprocess
@@ -12,12 +12,14 @@ from pathlib import Path
 
 from absl import flags
 
-from ssd_jax.ahead_of_time.page import render
+from scripts.benchmarks.report import write_page
+from ssd_jax.ahead_of_time.page import format_tables
 from ssd_jax.errors import SsdError
 from ssd_jax.runtime import command_line
-from ssd_jax.runtime.files import read_json, write_bytes
+from ssd_jax.runtime.files import read_json
 
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
+_MARKERS = ("<!-- estimates: begin -->", "<!-- estimates: end -->")
 _OWN_DATA = {"finetune": "--num_classes=4", "voc_folder": "--num_classes=4"}
 _CONFIGS = ["quickstart", *_OWN_DATA, "ssd300_vgg16_voc", "ssd300_vgg16_coco", "ssd512_vgg16_voc",
             "ssd300_resnet34_coco", "ssd300_resnet50_coco", "ssd300_mobilenet_v1_coco",
@@ -51,8 +53,8 @@ def main() -> None:
         wanted = flags.FLAGS.only in name and not output.exists()
         if wanted and not compile_row(output, config, what, topology, runner):
             failed.append(name)
-    saved = {path.stem: read_json(path) for path in (_DOCS / "accelerators").glob("*.json")}
-    write_bytes(_DOCS / "accelerators.md", render(saved).encode())
+    saved = [read_json(path) for path in (_DOCS / "accelerators").glob("*.json")]
+    write_page(_DOCS / "accelerators.md", format_tables(saved), *_MARKERS)
     if failed:
         raise SsdError(f"failed: {', '.join(failed)}; their errors are printed above")
 

@@ -14,7 +14,7 @@ FLOORS = (
     {"models", "data", "optimizer"},
     {"detector"},
     {"train_step"},
-    {"runs", "prior_tuning"},
+    {"runs", "prior_tuning", "ahead_of_time"},
     {"weights", "evaluate", "sweeps"},
     {"train", "predict"},
     {"main"},

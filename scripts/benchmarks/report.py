@@ -128,16 +128,14 @@ def format_table(loaded: dict) -> str:
     return "\n".join([*lines, *map(_format_row, loaded["rows"])])
 
 
-def write_page(page: Path, text: str) -> None:
+def write_page(page: Path, text: str, begin: str = BEGIN_MARKER, end: str = END_MARKER) -> None:
     """Replace the text between the markers of a page. Raises DataError where there are none."""
     try:
-        before, rest = page.read_text().split(BEGIN_MARKER)
-        after = rest.split(END_MARKER)[1]
+        before, rest = page.read_text().split(begin)
+        after = rest.split(end)[1]
     except (OSError, ValueError, IndexError) as error:
-        raise DataError(
-            f"{page}: needs one line {BEGIN_MARKER} and after it {END_MARKER}"
-        ) from error
-    page.write_text(f"{before}{BEGIN_MARKER}\n{text}\n{END_MARKER}{after}")
+        raise DataError(f"{page}: needs one line {begin} and after it {end}") from error
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def _row(values: dict) -> Row:

@@ -1,7 +1,6 @@
 """Collective operations of a training step on several devices, read from the compiled program."""
 
 import math
-import re
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,15 +11,14 @@ from ml_collections import ConfigDict
 from configs import quickstart
 from scripts.benchmarks import subject
 from scripts.benchmarks.report import Row
+from ssd_jax.ahead_of_time import hlo
+from ssd_jax.ahead_of_time.collectives import KINDS
 from ssd_jax.detector import build_detector
 from ssd_jax.runtime import devices
 from ssd_jax.train_step import abstract_state, train_step
 
 DEVICES = 8
 _CLASSES = 5
-_BYTES = {"f32": 4, "s32": 4, "u32": 4, "f64": 8, "bf16": 2, "f16": 2, "pred": 1, "u8": 1, "s8": 1}
-_SHAPE = re.compile(r"([a-z]+\d*)\[([\d,]*)\]")
-_OPERATION = re.compile(r"= (.*?) ([a-z-]+)\(")
 
 
 def collectives(rounds: int, quick: bool) -> Iterator[Row]:
@@ -57,18 +55,10 @@ def compile_step(config: ConfigDict, runner: devices.Runner) -> tuple[str, int]:
 
 def collective_sizes(program: str) -> dict[str, list[int]]:
     """Bytes of the results of each kind of collective operation in a compiled program."""
-    names = (
-        "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",
-        "collective-permute", "collective-broadcast",
-    )  # fmt: skip
-    sizes = {"all-reduce": []}
-    for line in program.splitlines():
-        operation = _OPERATION.search(line)
-        name = operation[2].removesuffix("-start") if operation else ""
-        if name in names:
-            parts = [
-                _BYTES[kind] * math.prod(map(int, filter(None, shape.split(","))))
-                for kind, shape in _SHAPE.findall(operation[1])
-            ]
-            sizes.setdefault(name, []).append(int(np.sum(parts)))
+    sizes: dict[str, list[int]] = {"all-reduce": []}
+    for computation in hlo.parse(program).computations.values():
+        for instruction in computation.values():
+            kind = instruction.kind.removesuffix("-start")
+            if kind in KINDS:
+                sizes.setdefault(kind, []).append(sum(hlo.array_bytes(instruction.shape)))
     return sizes

@@ -168,15 +168,15 @@ def _floor_bytes(
 ) -> int:
     """Bytes that are read and written at least, by `array_bytes` or by `hbm_bytes`.
 
-    A gather reads as much as it returns. A copy in the background counts where it starts; its
-    result also names its operand.
+    A gather reads as much as it returns. A copy in the background counts where it starts: its
+    smallest array is what it moves to or from the chip's own memory.
     """
     if instruction.kind.endswith("-done"):
         return 0
     results = sizes_of(instruction.shape)
     read = [sum(sizes_of(computation[name].shape)) for name in instruction.operands]
-    if instruction.kind == "copy-start":
-        return results[0] + sum(read)
+    if instruction.kind in ("copy-start", "slice-start"):
+        return min((each for each in array_bytes(instruction.shape) if each > 4), default=0)
     if kind == "gather":
         return 2 * sum(results)
     return sum(results) + sum(read)

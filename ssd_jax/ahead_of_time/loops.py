@@ -5,7 +5,7 @@ import re
 from ssd_jax.ahead_of_time.hlo import Computation, Instruction, Module, root
 
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-_SAME_VALUE = ("copy", "bitcast", "convert")
+_COPIES = ("copy", "copy-start", "copy-done", "bitcast", "convert")
 
 
 def trip_count(module: Module, caller: Computation, loop: Instruction) -> int | None:
@@ -21,8 +21,8 @@ def trip_count(module: Module, caller: Computation, loop: Instruction) -> int | 
     index, end = _bound(condition)
     if index is None or end is None:
         return None
-    step = _step(body, index)
-    start = _constant(caller, _element(caller, caller[loop.operands[0]], index))
+    step, state = _step(body, index), caller[loop.operands[0]]
+    start = _constant(_origin(caller, state.operands[index])) if state.kind == "tuple" else None
     if not step or start is None:
         return None
     return max(-(-(end - start) // step), 0)
@@ -33,20 +33,28 @@ def _bound(condition: Computation) -> tuple[int | None, int | None]:
     test = root(condition)
     if test.kind != "compare" or "direction=LT" not in test.attributes:
         return None, None
-    counter, end = (condition[name] for name in test.operands)
-    return _index(counter), _constant(condition, end)
+    counter, end = (_origin(condition, name) for name in test.operands)
+    return _index(counter), _constant(end)
 
 
 def _step(body: Computation, index: int) -> int | None:
     """What the body adds to an element of its state; None if it does anything else."""
     result = root(body)
-    added = _element(body, result, index) if result.kind == "tuple" else None
+    added = _origin(body, result.operands[index]) if result.kind == "tuple" else None
     if added is None or added.kind != "add":
         return None
-    first, second = (body[name] for name in added.operands)
+    first, second = (_origin(body, name) for name in added.operands)
     if _index(first) == index:
-        return _constant(body, second)
-    return _constant(body, first) if _index(second) == index else None
+        return _constant(second)
+    return _constant(first) if _index(second) == index else None
+
+
+def _origin(computation: Computation, name: str) -> Instruction:
+    """The instruction that a value comes from, before it was copied."""
+    instruction = computation[name]
+    while instruction.kind in _COPIES:
+        instruction = computation[instruction.operands[0]]
+    return instruction
 
 
 def _index(instruction: Instruction) -> int | None:
@@ -55,15 +63,6 @@ def _index(instruction: Instruction) -> int | None:
     return int(found[1]) if instruction.kind == "get-tuple-element" and found else None
 
 
-def _element(computation: Computation, state: Instruction, index: int) -> Instruction | None:
-    if state.kind != "tuple":
-        return None
-    return computation[state.operands[index]]
-
-
-def _constant(computation: Computation, instruction: Instruction | None) -> int | None:
-    while instruction is not None and instruction.kind in _SAME_VALUE:
-        instruction = computation[instruction.operands[0]]
-    if instruction is None or instruction.kind != "constant":
-        return None
-    return int(instruction.literal) if re.fullmatch(r"-?\d+", instruction.literal) else None
+def _constant(instruction: Instruction) -> int | None:
+    is_integer = instruction.kind == "constant" and re.fullmatch(r"-?\d+", instruction.literal)
+    return int(instruction.literal) if is_integer else None

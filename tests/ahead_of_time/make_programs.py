@@ -16,6 +16,7 @@ from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from ssd_jax.ahead_of_time.topology import load_topology
+from ssd_jax.multibox.losses import hard_negatives
 
 FOLDER = Path(__file__).parent / "programs"
 ASYNC = {
@@ -80,6 +81,8 @@ def main():
 
     save("counted", jax.jit(counted), array(64, 256))
     save("unknown", jax.jit(unknown), array(64, 256))
+    scores = array(32, 1917), array(32, 1917, dtype=jnp.bool_), array(32, dtype=jnp.int32)
+    save("mining", jax.jit(jax.vmap(hard_negatives)), *scores)
     save("sort", jax.jit(sort), array(512, 8192))
     save("gather", jax.jit(gather), array(4096, 128), array(30_000, dtype=jnp.int32))
     save(
