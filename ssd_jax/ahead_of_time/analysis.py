@@ -18,7 +18,8 @@ from ssd_jax.errors import ResourceError
 MIB = 2**20
 _MAX_OPERATIONS = 10  # the most expensive ones that are listed
 _MIN_BYTES = 4096  # of an operation without an estimate: those of scalars take next to no time
-_OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")
+_OUT_OF_MEMORY = "Ran out of memory"
+_SIZE = re.compile(r"([\d.]+)([KMG])\b")
 _UNITS = {"K": 2**10, "M": MIB, "G": GIB}
 
 Analysis = dict[str, Any]
@@ -57,16 +58,22 @@ def _compile(lowered: jax.stages.Lowered, request: Request, topology: Topology) 
     try:
         return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        found = _OUT_OF_MEMORY.search(str(error))
-        if found is None:
+        if _OUT_OF_MEMORY not in str(error):
             raise
-        used, available = (float(found[i]) * _UNITS[found[i + 1]] for i in (1, 3))
+        used, available = parse_out_of_memory(str(error))
         raise OutOfMemory(
             f"{request.per_device} images a device do not fit on {topology.chip.name}: the "
             f"program needs {used / GIB:.2f} of {available / GIB:.2f} GiB; --fit finds the largest "
             "batch that fits",
-            used, available,
-        ) from error  # fmt: skip
+            used,
+            available,
+        ) from error
+
+
+def parse_out_of_memory(message: str) -> tuple[float, float]:
+    """Bytes that the program needs and that there are, the first two sizes that XLA names."""
+    used, available = _SIZE.findall(message)[:2]
+    return float(used[0]) * _UNITS[used[1]], float(available[0]) * _UNITS[available[1]]
 
 
 def _describe(request: Request, topology: Topology) -> Analysis:

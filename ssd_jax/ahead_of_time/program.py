@@ -1,7 +1,7 @@
 """The program that a config runs on a slice: its step, or its prediction, for given devices."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,8 @@ def lower_program(request: Request, devices: list[jax.Device]) -> Lowered:
     if request.what == "predict":
         variables = runner.replicated_shapes(abstract_variables(detector))
         shards = runner.sharded_shapes({"image": images})
-        return runner.compile_predict(partial(predict, detector)).lower(variables, shards["image"])
+        function = runner.compile_predict(partial(predict, detector))
+        return _lower(function, variables, shards["image"])
     batch = {
         "image": images,
         "boxes": jax.ShapeDtypeStruct((rows, request.boxes, 4), jnp.float32),
@@ -46,7 +47,12 @@ def lower_program(request: Request, devices: list[jax.Device]) -> Lowered:
         "image_id": jax.ShapeDtypeStruct((rows,), jnp.int32),
     }
     state = runner.replicated_shapes(abstract_state(detector))
-    return runner.compile(partial(train_step, detector)).lower(state, runner.sharded_shapes(batch))
+    function = runner.compile(partial(train_step, detector))
+    return _lower(function, state, runner.sharded_shapes(batch))
+
+
+def _lower(function: Any, *shapes: Any) -> Lowered:
+    return function.lower(*shapes)
 
 
 def num_classes_of(config: ConfigDict) -> int:

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jax.stages import Wrapped
 
 from ssd_jax.errors import ConfigError
 
@@ -29,11 +28,11 @@ class Pmap:
     def __init__(self, devices: list[jax.Device] | None = None):
         self.devices = devices or jax.devices()
 
-    def compile(self, step: Callable) -> Wrapped:
+    def compile(self, step: Callable) -> Callable:
         """A step (state, batch) -> (state, metrics); the state's memory is reused."""
         return jax.pmap(step, self.axis_name, devices=self.devices, donate_argnums=0)
 
-    def compile_predict(self, predict: Callable) -> Wrapped:
+    def compile_predict(self, predict: Callable) -> Callable:
         """A function (variables, images) -> tree of [B, …]."""
         return jax.pmap(predict, self.axis_name, devices=self.devices)
 
@@ -96,11 +95,11 @@ class Jit:
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._sharded = NamedSharding(mesh, PartitionSpec("batch"))
 
-    def compile(self, step: Callable) -> Wrapped:
+    def compile(self, step: Callable) -> Callable:
         """A step (state, batch) -> (state, metrics); the state's memory is reused."""
         return jax.jit(step, donate_argnums=0, out_shardings=(self._replicated, None))
 
-    def compile_predict(self, predict: Callable) -> Wrapped:
+    def compile_predict(self, predict: Callable) -> Callable:
         """A function (variables, images) -> tree of [B, …]."""
         return jax.jit(predict, out_shardings=self._sharded)
 

@@ -158,12 +158,12 @@ def test_without_a_gpu_its_rows_say_so():
 
 
 def test_collectives_are_read_from_a_program():
-    program = """
+    program = """ENTRY %main (x: f32[3,4]) -> f32[9] {
     %a = f32[3,4]{1,0} all-reduce(%x), to_apply=%sum
     %b = (f32[2]{0}, s32[]) all-reduce-start(%y, %z), to_apply=%sum
     %c = bf16[8]{0} all-gather(%w), dimensions={0}
-    %d = f32[9]{0} add(%a, %all-reduce)
-    """
+    ROOT %d = f32[9]{0} add(%a, %all-reduce)
+    }"""
     assert scaling.collective_sizes(program) == {"all-reduce": [48, 12], "all-gather": [16]}
 
 
