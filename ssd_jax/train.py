@@ -1,39 +1,30 @@
-"""Training: `train_and_evaluate(config, folder)` prepares a run and runs the loop."""
+"""Training: `train_and_evaluate(config, folder)` prepares a run; `trainer.py` has the loop."""
 
-import math
 import signal
 from contextlib import AbstractContextManager, closing, nullcontext
-from functools import partial
 from pathlib import Path
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from ssd_jax.config.validation import validate
-from ssd_jax.data import loader, sources
+from ssd_jax.data import sources
 from ssd_jax.data.checks.dataset import CHECK_FILE, check_sets, read_check, write_check
 from ssd_jax.data.scan import Scan
-from ssd_jax.detector import Detector, build_checked_detector, jitter_colors
-from ssd_jax.errors import Interrupted, NonFiniteLossError
+from ssd_jax.detector import Detector, build_checked_detector
+from ssd_jax.errors import Interrupted
 from ssd_jax.evaluate import Evaluator
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.folder import RunInfo, prepare_run_folder, run_metadata
 from ssd_jax.runs.lock import lock_run_folder
-from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, MetricsFile
-from ssd_jax.runs.results import PRIMARY_METRIC, read_results, write_results
+from ssd_jax.runs.metrics import MetricsFile
 from ssd_jax.runs.summary import format_summary
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.profiler import StepTrace
-from ssd_jax.runtime.progress import Progress, log_line
+from ssd_jax.runtime.progress import log_line
 from ssd_jax.runtime.signals import StopSignals
-from ssd_jax.train_step import TrainState, abstract_state, inference_variables, train_step
-from ssd_jax.visualize.batches import draw_batch
-from ssd_jax.visualize.images import save_image
+from ssd_jax.train_step import TrainState, abstract_state
+from ssd_jax.trainer import Trainer
 from ssd_jax.weights.initialize import initial_state
-
-_PREVIEW_IMAGES = 16
-MAX_CONSECUTIVE_SKIPS = 5  # non-finite steps in a row that end the run
 
 
 def train_and_evaluate(
@@ -160,193 +151,3 @@ def _stop_signals() -> StopSignals:
     if distributed.is_multiprocess():
         return StopSignals((signal.SIGINT,), lambda: signal.raise_signal(signal.SIGTERM))
     return StopSignals((signal.SIGINT, signal.SIGTERM))
-
-
-def is_due(step: int, every: int, steps: int) -> bool:
-    """True every `every` steps and at the last step, number `steps`; `every` 0: only then."""
-    return step == steps or (every > 0 and step % every == 0)
-
-
-def nonfinite_image_names(
-    image_ids: np.ndarray, per_image_loss: np.ndarray, source: sources.Source
-) -> str:
-    """Names of the first images [B] whose loss [B] is not finite; or text that there is none."""
-    bad = image_ids[~np.isfinite(per_image_loss)]
-    none = "no single image" + " of this process" * distributed.is_multiprocess()
-    return ", ".join(source.name(int(i)) for i in bad[:5]) or none
-
-
-class Trainer:
-    """The loop and what it needs; only the main process has `checkpoints` and `metrics`."""
-
-    def __init__(
-        self,
-        folder: Path,
-        runner: devices.Runner,
-        detector: Detector,
-        state: TrainState,
-        train_set: sources.Source,
-        evaluator: Evaluator,
-        checkpoints: checkpoint.Checkpoints | None,
-        metrics: MetricsFile | None,
-        is_detector: bool = False,
-    ):
-        self.config, self.folder, self.runner = detector.config, folder, runner
-        self.detector, self.train_set, self.evaluator = detector, train_set, evaluator
-        self.checkpoints, self.metrics = checkpoints, metrics
-        self.is_main, self.is_detector = checkpoints is not None, is_detector
-        self.first_step = int(state.step)
-        self.state = runner.replicate(state)
-        self.train_step = runner.compile(partial(train_step, detector))
-        self.scores: dict[str, float] = {}
-        self.progress = Progress(
-            self.first_step, self.config.steps, self.config.batch_size, self.config.eval_every,
-            shown=self.is_main,
-        )  # fmt: skip
-
-    def close(self) -> None:
-        self.progress.close()
-        if self.metrics:
-            self.metrics.close()
-
-    def run_loop(self, signals: StopSignals, trace: StepTrace) -> dict[str, float]:
-        """Train to the last step; returns the last scores."""
-        config, last_step = self.config, self.config.steps
-        if self.first_step == 0 and self.is_main:
-            self._save_batch_preview()
-        self._evaluate_if_missing(self.first_step)
-        distributed.barrier("ready")  # a step waits only a limited time for a late process
-        if self.first_step >= last_step:
-            return self._already_done()
-        batches = loader.training_batches(
-            self.train_set, config, self.first_step, last_step,
-            distributed.process_index_and_count(),
-        )  # fmt: skip
-        pending = None  # the last step whose metrics have not been read
-        for step, batch in enumerate(self.progress.timed(batches), self.first_step + 1):
-            trace.before_step(step, self.state)
-            self.state, metrics = self.train_step(self.state, self.runner.shard(batch))
-            if step == self.first_step + 1:
-                jax.block_until_ready(self.state.step)
-                self.progress.restart_clock(step)  # compilation is over
-            # The metrics of the last step are read while this one runs: the device never waits.
-            self._report_step(pending)
-            if self.is_main:
-                self.checkpoints.check()
-            pending = (step, batch["image_id"], metrics)
-            should_stop = self._should_stop(step, signals)
-            should_evaluate = is_due(step, config.eval_every, last_step) and not should_stop
-            if should_evaluate or should_stop or is_due(step, config.save_every, last_step):
-                self._report_step(pending)
-                pending = None
-                with self.progress.paused():
-                    if self.is_main:
-                        self.checkpoints.save(self.runner.unreplicate(self.state), step)
-                    if should_evaluate:
-                        self._evaluate(step)
-            if should_stop:
-                raise Interrupted(
-                    f"stopped at step {step}, all saved: start the same command again"
-                )
-        self._report_whether_it_helped()
-        return self.scores
-
-    def _should_stop(self, step: int, signals: StopSignals) -> bool:
-        """Whether to stop after this step; the same answer in all processes."""
-        is_preempted = distributed.reached_preemption(step)
-        return is_preempted or (signals.received and not distributed.is_multiprocess())
-
-    def _evaluate_if_missing(self, step: int) -> None:
-        """Evaluate a detector before its training, or a step after which a run ended."""
-        is_trained = step > 0 and is_due(step, self.config.eval_every, self.config.steps)
-        is_missing = is_trained or (step == 0 and self.is_detector)
-        is_evaluated = self.is_main and self._is_evaluated(step)
-        if is_missing and not distributed.allgather_json(is_evaluated)[0]:
-            self._evaluate(step)
-
-    def _already_done(self) -> dict[str, float]:
-        step, config = self.first_step, self.config
-        log_line(f"already done: {self.folder} is at step {step} of {config.steps}")
-        if not self.scores:
-            scores = read_results(self.folder, step, config)
-            self.scores = distributed.allgather_json(scores)[0]
-        if not self.scores:
-            self._evaluate(step)
-        return self.scores
-
-    def _report_whether_it_helped(self) -> None:
-        """Say so where no evaluation was better than that of the detector at the start."""
-        if not self.is_main or self.checkpoints.best_step() != 0:
-            return
-        if math.isfinite(score := self.checkpoints.best_score()):
-            log_line(
-                f"no evaluation was better than mAP@.5 {score:.4f}, that "
-                "of the detector which this run started from: it is kept as the best checkpoint"
-            )
-
-    def _report_step(self, finished: tuple | None) -> None:
-        """Log a finished step; raise NonFiniteLossError after too many skipped in a row."""
-        if finished is None:
-            return
-        step, image_ids, metrics = finished
-        loss = self.runner.scalar(metrics["loss"])
-        skipped = int(self.runner.scalar(metrics["consecutive_skipped"]))
-        if skipped:
-            self._report_skipped(step, image_ids, metrics, loss, skipped)
-        memory = devices.peak_memory_gib()
-        self.progress.update(step, loss, memory)
-        if self.is_main and is_due(step, self.config.log_every, self.config.steps):
-            values = {
-                f"train/{name}": self.runner.scalar(value)
-                for name, value in metrics.items()
-                if name != "per_image_loss"
-            }
-            measured = (self.progress.rate(step), self.progress.data_wait("metrics"), memory)
-            named = zip(NONDETERMINISTIC_METRICS, measured)
-            self.metrics.write(step, values | {k: v for k, v in named if v is not None})
-
-    def _report_skipped(
-        self, step: int, image_ids: np.ndarray, metrics: dict, loss: float, skipped: int
-    ) -> None:
-        per_image_loss = self.runner.to_host(metrics["per_image_loss"])
-        names = nonfinite_image_names(image_ids, per_image_loss, self.train_set)
-        text = f"step {step}: loss or gradient is not finite (loss {loss}, from: {names})"
-        if skipped >= MAX_CONSECUTIVE_SKIPS:
-            raise NonFiniteLossError(
-                f"{text}; {skipped} such steps in a row. The checkpoints are of finite steps "
-                "before; start into a new --workdir with a lower config.optim.learning_rate or a "
-                "longer config.optim.warmup_steps"
-            )
-        log_line(f"{text}; the step is skipped")
-
-    def _evaluate(self, step: int) -> None:
-        """Score the state, write the scores, and save the state if it is the best."""
-        self.scores, picture = self.evaluator(inference_variables(self.state))
-        if not self.is_main:
-            return
-        write_results(self.folder, step, self.scores, picture, self.config)
-        score = self.scores[PRIMARY_METRIC]
-        if not self._is_evaluated(step):
-            self.checkpoints.save_if_best(self.runner.unreplicate(self.state), step, score)
-            self.metrics.image(step, "detections", picture)
-            self.metrics.write(step, self.scores)
-        if math.isnan(score):
-            log_line("the test set has no box that counts: scores are nan, no checkpoint is best")
-        post = self.config.postprocess
-        log_line(
-            f"step {step}: mAP@.5 {score:.4f} "
-            f"(score > {post.score_threshold}, NMS at {post.iou_threshold})"
-        )
-
-    def _is_evaluated(self, step: int) -> bool:
-        return self.metrics.has(step, PRIMARY_METRIC)
-
-    def _save_batch_preview(self) -> None:
-        """Save a picture of the first training images, augmented, with their boxes."""
-        batch = loader.first_training_batch(self.train_set, self.config, _PREVIEW_IMAGES)
-        images = np.asarray(jax.jit(partial(jitter_colors, self.detector))(batch)).astype(np.uint8)
-        path = self.folder / "pictures" / "training_input.png"
-        save_image(
-            path, draw_batch(images, batch["boxes"], batch["labels"], self.train_set.classes)
-        )
-        log_line(f"{len(images)} augmented training images with their boxes: {path}")

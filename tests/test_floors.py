@@ -16,7 +16,7 @@ FLOORS = (
     {"train_step"},
     {"runs", "prior_tuning", "ahead_of_time"},
     {"weights", "evaluate", "sweeps"},
-    {"train", "predict"},
+    {"train", "trainer", "predict"},
     {"main"},
 )
 ONLY = {

@@ -13,7 +13,7 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax import evaluate, train, train_step
+from ssd_jax import evaluate, train, train_step, trainer
 from ssd_jax.detector import build_detector
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 from ssd_jax.runs.checkpoint import Checkpoints
@@ -70,7 +70,7 @@ def test_the_history_tells_rate_and_waiting(whole):
 
 def interrupt_at(monkeypatch, step):
     """Send the signal while the batch of `step` is being fetched."""
-    batches, count = train.loader.training_batches, 0
+    batches, count = trainer.loader.training_batches, 0
 
     def with_a_signal(source, config, first_step, *rest):
         nonlocal count
@@ -80,7 +80,7 @@ def interrupt_at(monkeypatch, step):
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    monkeypatch.setattr(train.loader, "training_batches", with_a_signal)
+    monkeypatch.setattr(trainer.loader, "training_batches", with_a_signal)
 
 
 @pytest.mark.parametrize("step", [3, 4, 6])
@@ -174,13 +174,13 @@ def test_a_detector_is_scored_before_the_first_step_and_kept_until_beaten(
 
 def test_what_is_better_than_the_start_is_the_best(whole, tmp_path, monkeypatch, capsys):
     scores = iter([0.1, 0.2])
-    call = train.Evaluator.__call__
+    call = trainer.Evaluator.__call__
 
     def evaluated(self, variables):
         found, picture = call(self, variables)
         return found | {PRIMARY_METRIC: next(scores)}, picture
 
-    monkeypatch.setattr(train.Evaluator, "__call__", evaluated)
+    monkeypatch.setattr(trainer.Evaluator, "__call__", evaluated)
     train.train_and_evaluate(from_detector(whole), tmp_path)
     assert "no evaluation was better" not in capsys.readouterr().err
     with Checkpoints(tmp_path / "checkpoints", create=False) as checkpoints:
@@ -267,7 +267,7 @@ def test_a_run_that_made_no_step_does_not_claim_its_folder(tmp_path, monkeypatch
     def no_batch(*_):
         raise DataError("an image is gone")
 
-    monkeypatch.setattr(train.loader, "training_batches", no_batch)
+    monkeypatch.setattr(trainer.loader, "training_batches", no_batch)
     with pytest.raises(DataError):
         train.train_and_evaluate(micro.get_config(augment__geometric=()), tmp_path)
     monkeypatch.undo()
@@ -278,10 +278,10 @@ def test_the_guilty_images_are_named():
     source = train.sources.make_source(("shapes:train:9",), micro.get_config())
     loss = np.array([1.0, np.nan, 2.0, np.inf])
     assert (
-        train.nonfinite_image_names(np.array([4, 7, 5, 2]), loss, source)
+        trainer.nonfinite_image_names(np.array([4, 7, 5, 2]), loss, source)
         == "shapes/train/7, shapes/train/2"
     )
-    assert train.nonfinite_image_names(np.array([4]), loss[:1], source) == "no single image"
+    assert trainer.nonfinite_image_names(np.array([4]), loss[:1], source) == "no single image"
 
 
 def test_more_steps_continue_a_finished_run(tmp_path):
@@ -322,7 +322,7 @@ def poison(monkeypatch, steps, rows=4):
 
 
 def no_pictures(monkeypatch):
-    monkeypatch.setattr(train.Trainer, "_save_batch_preview", lambda self: None)
+    monkeypatch.setattr(trainer.Trainer, "_save_batch_preview", lambda self: None)
 
 
 def test_a_step_that_is_not_finite_is_skipped_counted_and_named(tmp_path, monkeypatch, capsys):
@@ -369,4 +369,4 @@ def test_steps_that_are_past_are_not_profiled(whole):
     ("done", "every", "expected"), [(6, 3, True), (5, 3, False), (10, 3, True), (5, 0, False)]
 )
 def test_when_it_is_time(done, every, expected):
-    assert train.is_due(done, every, 10) is expected
+    assert trainer.is_due(done, every, 10) is expected

@@ -29,6 +29,7 @@ def spoken(path):
     [
         "evaluate",
         "train",
+        "trainer",
         "runs/checkpoint",
         "runtime/checksum",
         "runs/folder",
