@@ -16,14 +16,14 @@ from ssd_jax.evaluate import Evaluator
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.folder import RunInfo, prepare_run_folder, run_metadata
 from ssd_jax.runs.lock import lock_run_folder
-from ssd_jax.runs.metrics import MetricsFile
+from ssd_jax.runs.metrics import MetricsFile, StepMeans
 from ssd_jax.runs.summary import format_summary
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.profiler import StepTrace
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.runtime.signals import StopSignals
 from ssd_jax.train_step import TrainState, abstract_state
-from ssd_jax.trainer import Trainer
+from ssd_jax.trainer import STEP_MEANS, Trainer
 from ssd_jax.weights.initialize import initial_state
 
 
@@ -86,10 +86,11 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
                 checkpoints.add_metadata({"starts_as_detector": is_detector})  # for a resumed run
                 log_line(format_summary(folder, detector, state, train_set, test_set))
             metrics = MetricsFile(folder, int(state.step)) if is_main else None
+            means = _saved_means(checkpoints, int(state.step)) if is_main else None
             evaluator = Evaluator(detector, test_set, runner)
             trainer = Trainer(
                 folder, runner, detector, state, train_set, evaluator, checkpoints, metrics,
-                is_detector,
+                is_detector, means,
             )  # fmt: skip
             trace = StepTrace(folder / "profile", profiled if is_main else range(0))
             with closing(trainer), closing(trace):
@@ -123,6 +124,15 @@ def _restore_or_initialize(
 
     state = distributed.broadcast_from_main(make, like)
     return state, distributed.allgather_json(is_detector)[0]
+
+
+def _saved_means(checkpoints: checkpoint.Checkpoints, step: int) -> StepMeans:
+    """Means of the steps since the last line of the metrics, as the checkpoint of `step` has them.
+
+    Checkpoints of version 0.1 have none: the first line then tells of the steps since the resume.
+    """
+    content = checkpoints.newest_manifest() or {}
+    return StepMeans(content.get(STEP_MEANS) if content.get("step") == step else None)
 
 
 def _settings_for_known_classes(detector: Detector) -> Detector:

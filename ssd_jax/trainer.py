@@ -1,33 +1,44 @@
 """The training loop: steps, their metrics, saves and evaluations, until the last step."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ssd_jax.data import loader, sources
 from ssd_jax.detector import Detector, jitter_colors
 from ssd_jax.errors import Interrupted, NonFiniteLossError
 from ssd_jax.evaluate import Evaluator
 from ssd_jax.runs import checkpoint
-from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, MetricsFile
+from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, MetricsFile, StepMeans
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results, write_results
 from ssd_jax.runtime import devices, distributed
+from ssd_jax.runtime.background import prefetch
 from ssd_jax.runtime.profiler import StepTrace
 from ssd_jax.runtime.progress import Progress, log_line
 from ssd_jax.runtime.signals import StopSignals
 from ssd_jax.train_step import TrainState, inference_variables, train_step
+from ssd_jax.types import Batch
 from ssd_jax.visualize.batches import draw_batch
 from ssd_jax.visualize.images import save_image
 
 _PREVIEW_IMAGES = 16
+STEP_MEANS = "step_means"  # in the manifest of a checkpoint
 MAX_CONSECUTIVE_SKIPS = 5  # non-finite steps in a row that end the run
 
 
 class Trainer:
-    """The loop and what it needs; only the main process has `checkpoints` and `metrics`."""
+    """The loop and what it needs; only the main process has `checkpoints` and `metrics`.
+
+    `means` are of the steps that the last line of `metrics` does not tell.
+    """
 
     def __init__(
         self,
@@ -40,14 +51,15 @@ class Trainer:
         checkpoints: checkpoint.Checkpoints | None,
         metrics: MetricsFile | None,
         is_detector: bool = False,
+        means: StepMeans | None = None,
     ):
         self.config, self.folder, self.runner = detector.config, folder, runner
         self.detector, self.train_set, self.evaluator = detector, train_set, evaluator
-        self.checkpoints, self.metrics = checkpoints, metrics
+        self.checkpoints, self.metrics, self.means = checkpoints, metrics, means or StepMeans()
         self.is_main, self.is_detector = checkpoints is not None, is_detector
         self.first_step = int(state.step)
         self.state = runner.replicate(state)
-        self.train_step = runner.compile(partial(train_step, detector))
+        self.train_step = runner.compile(stack_metrics(partial(train_step, detector)))
         self.scores: dict[str, float] = {}
         self.progress = Progress(
             self.first_step, self.config.steps, self.config.batch_size, self.config.eval_every,
@@ -68,38 +80,52 @@ class Trainer:
         distributed.barrier("ready")  # a step waits only a limited time for a late process
         if self.first_step >= last_step:
             return self._already_done()
-        batches = loader.training_batches(
-            self.train_set, config, self.first_step, last_step,
-            distributed.process_index_and_count(),
-        )  # fmt: skip
         pending = None  # the last step whose metrics have not been read
-        for step, batch in enumerate(self.progress.timed(batches), self.first_step + 1):
-            trace.before_step(step, self.state)
-            self.state, metrics = self.train_step(self.state, self.runner.shard(batch))
-            if step == self.first_step + 1:
-                jax.block_until_ready(self.state.step)
-                self.progress.restart_clock(step)  # compilation is over
-            # The metrics of the last step are read while this one runs: the device never waits.
-            self._report_step(pending)
-            if self.is_main:
-                self.checkpoints.check()
-            pending = (step, batch["image_id"], metrics)
-            should_stop = self._should_stop(step, signals)
-            should_evaluate = is_due(step, config.eval_every, last_step) and not should_stop
-            if should_evaluate or should_stop or is_due(step, config.save_every, last_step):
+        # The next batch is read and sent to the devices while a step runs.
+        with closing(prefetch(self._device_batches())) as batches:
+            timed = self.progress.timed(batches)
+            for step, (image_ids, batch) in enumerate(timed, self.first_step + 1):
+                trace.before_step(step, self.state)
+                self.state, metrics = self.train_step(self.state, batch)
+                if step == self.first_step + 1:
+                    jax.block_until_ready(self.state.step)
+                    self.progress.restart_clock(step)  # compilation is over
+                # The metrics of the last step are read while this one runs: no device waits.
                 self._report_step(pending)
-                pending = None
-                with self.progress.paused():
-                    if self.is_main:
-                        self.checkpoints.save(self.runner.unreplicate(self.state), step)
-                    if should_evaluate:
-                        self._evaluate(step)
-            if should_stop:
-                raise Interrupted(
-                    f"stopped at step {step}, all saved: start the same command again"
-                )
+                if self.is_main:
+                    self.checkpoints.check()
+                pending = (step, image_ids, metrics)
+                should_stop = self._should_stop(step, signals)
+                should_evaluate = is_due(step, config.eval_every, last_step) and not should_stop
+                if should_evaluate or should_stop or is_due(step, config.save_every, last_step):
+                    self._report_step(pending)
+                    pending = None
+                    with self.progress.paused():
+                        self._save(step)
+                        if should_evaluate:
+                            self._evaluate(step)
+                if should_stop:
+                    raise Interrupted(
+                        f"stopped at step {step}, all saved: start the same command again"
+                    )
         self._report_whether_it_helped()
         return self.scores
+
+    def _device_batches(self) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Ids of this process's images, and the batch on the devices, of each step to come."""
+        rows = distributed.process_index_and_count()
+        for batch in loader.training_batches(
+            self.train_set, self.config, self.first_step, self.config.steps, rows
+        ):
+            image_ids = batch.pop("image_id")
+            yield image_ids, self.runner.shard(batch)
+
+    def _save(self, step: int) -> None:
+        if self.is_main:
+            self.checkpoints.save(self.runner.unreplicate(self.state), step, self._notes())
+
+    def _notes(self) -> dict:
+        return {STEP_MEANS: self.means.to_json()}
 
     def _should_stop(self, step: int, signals: StopSignals) -> bool:
         """Whether to stop after this step; the same answer in all processes."""
@@ -139,27 +165,28 @@ class Trainer:
         if finished is None:
             return
         step, image_ids, metrics = finished
-        loss = self.runner.scalar(metrics["loss"])
-        skipped = int(self.runner.scalar(metrics["consecutive_skipped"]))
-        if skipped:
-            self._report_skipped(step, image_ids, metrics, loss, skipped)
-        memory = devices.peak_memory_gib()
-        self.progress.update(step, loss, memory)
-        if self.is_main and is_due(step, self.config.log_every, self.config.steps):
-            values = {
-                f"train/{name}": self.runner.scalar(value)
-                for name, value in metrics.items()
-                if name != "per_image_loss"
-            }
-            measured = (self.progress.rate(step), self.progress.data_wait("metrics"), memory)
+        values = dict(zip(metrics.names, self.runner.fetch(metrics.values).tolist()))
+        if values["consecutive_skipped"]:
+            self._report_skipped(step, image_ids, metrics, values)
+        self.progress.update(step, values["loss"])
+        if not self.is_main:
+            return
+        self.means.add(values)
+        if is_due(step, self.config.log_every, self.config.steps):
+            means = {f"train/{name}": value for name, value in self.means.take().items()}
+            measured = (
+                *(self.progress.measure("metrics", step) or (None, None)),
+                devices.peak_memory_gib(),
+            )
             named = zip(NONDETERMINISTIC_METRICS, measured)
-            self.metrics.write(step, values | {k: v for k, v in named if v is not None})
+            self.metrics.write(step, means | {k: v for k, v in named if v is not None})
 
     def _report_skipped(
-        self, step: int, image_ids: np.ndarray, metrics: dict, loss: float, skipped: int
+        self, step: int, image_ids: np.ndarray, metrics: "StackedMetrics", values: dict[str, float]
     ) -> None:
-        per_image_loss = self.runner.to_host(metrics["per_image_loss"])
+        per_image_loss = self.runner.to_host(metrics.per_image_loss)
         names = nonfinite_image_names(image_ids, per_image_loss, self.train_set)
+        loss, skipped = values["loss"], int(values["consecutive_skipped"])
         text = f"step {step}: loss or gradient is not finite (loss {loss}, from: {names})"
         if skipped >= MAX_CONSECUTIVE_SKIPS:
             raise NonFiniteLossError(
@@ -177,7 +204,9 @@ class Trainer:
         write_results(self.folder, step, self.scores, picture, self.config)
         score = self.scores[PRIMARY_METRIC]
         if not self._is_evaluated(step):
-            self.checkpoints.save_if_best(self.runner.unreplicate(self.state), step, score)
+            self.checkpoints.save_if_best(
+                self.runner.unreplicate(self.state), step, score, self._notes()
+            )
             self.metrics.image(step, "detections", picture)
             self.metrics.write(step, self.scores)
         if math.isnan(score):
@@ -200,6 +229,31 @@ class Trainer:
             path, draw_batch(images, batch["boxes"], batch["labels"], self.train_set.classes)
         )
         log_line(f"{len(images)} augmented training images with their boxes: {path}")
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("values", "per_image_loss"), meta_fields=("names",),
+)  # fmt: skip
+@dataclass(frozen=True)
+class StackedMetrics:
+    """Metrics of a step whose scalars are one array: they cross to the host in one transfer."""
+
+    names: tuple[str, ...]
+    values: Float[Array, "*devices n"]  # in the order of `names`
+    per_image_loss: Float[Array, "*devices b"]
+
+
+def stack_metrics(step: Callable) -> Callable:
+    """The step with its scalar metrics stacked as float32."""
+
+    def stacking_step(state: TrainState, batch: Batch) -> tuple[TrainState, StackedMetrics]:
+        state, metrics = step(state, batch)
+        per_image_loss = metrics.pop("per_image_loss")
+        values = jnp.stack([value.astype(jnp.float32) for value in metrics.values()])
+        return state, StackedMetrics(tuple(metrics), values, per_image_loss)
+
+    return stacking_step
 
 
 def is_due(step: int, every: int, steps: int) -> bool:

@@ -72,14 +72,17 @@ class Checkpoints:
         """Put more into the manifests of later checkpoints."""
         self._metadata |= values
 
-    def save(self, state: State, step: int) -> None:
+    def save(self, state: State, step: int, notes: dict | None = None) -> None:
         """Save as the latest; returns before the first file is written.
 
+        `notes` are JSON values that go into the manifest.
         Arrays on a device must not be donated afterwards: `unreplicate` returns copies.
         """
-        self._save("latest", state, step, {})
+        self._save("latest", state, step, notes or {})
 
-    def save_if_best(self, state: State, step: int, score: float) -> bool:
+    def save_if_best(
+        self, state: State, step: int, score: float, notes: dict | None = None
+    ) -> bool:
         """Save when `score` is higher than that of the best checkpoint; a NaN never is.
 
         Returns when the files are complete: a score that is logged next has its checkpoint. A best
@@ -88,7 +91,7 @@ class Checkpoints:
         if math.isnan(score) or score <= self.best_score():
             return False
         self._put_aside_other_bests()
-        self._save("best", state, step, {"score": score})
+        self._save("best", state, step, {"score": score} | (notes or {}))
         self._wait()
         self._best = score
         return True

@@ -19,6 +19,9 @@ from ssd_jax.runtime.progress import log_line
 # Names that differ between two runs of the same experiment.
 NONDETERMINISTIC_METRICS = ("images_per_second", "data_wait", "device_memory")
 
+# Metrics of which a line has the last value; of all others it has a mean.
+_LAST_VALUES = ("learning_rate", "skipped", "consecutive_skipped")
+
 # Name in files of version 0.1 -> today's.
 _RENAMED = {
     "train/classification": "train/cls_loss",
@@ -43,6 +46,40 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     texts = (read_if_possible(path) or b"").splitlines()
     lines = [line for line in map(_parse_line, texts) if line]
     return [rename_metrics(line) for line in lines]
+
+
+class StepMeans:
+    """Means of the metrics of the steps since the last line of `metrics.jsonl`.
+
+    A value that is not finite is left out. A mean of none is NaN. `saved` is what `to_json` gave:
+    it is kept with each checkpoint, so that a resumed run writes the same lines.
+    """
+
+    def __init__(self, saved: Mapping[str, list] | None = None):
+        self._sums = {name: tuple(entry) for name, entry in (saved or {}).items()}
+        self._last: dict[str, float] = {}
+
+    def add(self, values: dict[str, float]) -> None:
+        """Add the metrics of a step."""
+        self._last = values
+        for name, value in values.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            if math.isfinite(value):
+                total, count = total + value, count + 1
+            self._sums[name] = total, count
+
+    def take(self) -> dict[str, float]:
+        """The means, or the last value where that is told; the next step begins new means."""
+        means = {
+            name: total / count if count else math.nan
+            for name, (total, count) in self._sums.items()
+        }
+        self._sums = {}
+        return means | {name: self._last[name] for name in _LAST_VALUES if name in self._last}
+
+    def to_json(self) -> dict[str, list]:
+        """Sum and number of the values of each metric until now."""
+        return {name: list(entry) for name, entry in self._sums.items()}
 
 
 class MetricsFile:

@@ -27,6 +27,9 @@ class Pmap:
 
     def __init__(self, devices: list[jax.Device] | None = None):
         self.devices = devices or jax.devices()
+        mesh = _mesh(self.devices, self.axis_name)
+        self._sharded = NamedSharding(mesh, PartitionSpec(self.axis_name))
+        self._local_count = len(mesh.local_devices)
 
     def compile(self, step: Callable) -> Callable:
         """A step (state, batch) -> (state, metrics); the state's memory is reused."""
@@ -38,13 +41,10 @@ class Pmap:
 
     def replicate(self, tree: Tree) -> Tree:
         """Host or single-device arrays -> a copy on each device."""
-        mesh = _mesh(self.devices, self.axis_name)
-        sharding = NamedSharding(mesh, PartitionSpec(self.axis_name))
-        count = len(mesh.local_devices)
 
         def spread(leaf):
-            copies = np.broadcast_to(np.asarray(leaf), (count, *leaf.shape))
-            return jax.make_array_from_process_local_data(sharding, copies)
+            copies = np.broadcast_to(np.asarray(leaf), (self._local_count, *leaf.shape))
+            return jax.make_array_from_process_local_data(self._sharded, copies)
 
         return jax.tree.map(spread, tree)
 
@@ -61,9 +61,13 @@ class Pmap:
         return _first_rows(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
 
     def shard(self, batch: dict) -> dict:
-        """This process's rows of a batch [b, …] -> [devices, b / devices, …]."""
-        count = len(self.devices) // jax.process_count()
-        return {name: rows.reshape(count, -1, *rows.shape[1:]) for name, rows in batch.items()}
+        """This process's rows of a batch [b, …] -> [devices, b / devices, …] on the devices."""
+
+        def spread(rows):
+            rows = rows.reshape(self._local_count, -1, *rows.shape[1:])
+            return jax.make_array_from_process_local_data(self._sharded, rows)
+
+        return {name: spread(rows) for name, rows in batch.items()}
 
     def sharded_shapes(self, batch: dict) -> dict:
         """Shapes of the global batch [B, …] after `shard`, to compile without arrays."""
@@ -75,13 +79,16 @@ class Pmap:
 
     def to_host(self, tree: Tree) -> Tree:
         """This process's rows [b, …] of a result, as NumPy."""
-        return jax.tree.map(
-            lambda leaf: np.concatenate(_local_shards(leaf, drop_device_axis=True)), tree
-        )
+        # Of pmap's [1, b, …] the [b, …].
+        return _local_rows(tree, lambda shards: np.concatenate([shard[0] for shard in shards]))
+
+    def fetch(self, value: jax.Array) -> np.ndarray:
+        """What is the same on every device, as NumPy, in one transfer."""
+        return jax.device_get(value.addressable_data(0))[0, ...]
 
     def scalar(self, value: jax.Array) -> float:
         """A number that is the same on every device."""
-        return float(value.addressable_shards[0].data[0])
+        return float(self.fetch(value))
 
 
 class Jit:
@@ -123,7 +130,7 @@ class Jit:
         return _copies(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
 
     def shard(self, batch: dict) -> dict:
-        """This process's rows of a batch [b, …], spread over the devices."""
+        """This process's rows of a batch [b, …], on the devices."""
         spread = partial(jax.make_array_from_process_local_data, self._sharded)
         return {name: spread(rows) for name, rows in batch.items()}
 
@@ -133,11 +140,15 @@ class Jit:
 
     def to_host(self, tree: Tree) -> Tree:
         """This process's rows [b, …] of a result, as NumPy."""
-        return jax.tree.map(lambda leaf: np.concatenate(_local_shards(leaf)), tree)
+        return _local_rows(tree, np.concatenate)
+
+    def fetch(self, value: jax.Array) -> np.ndarray:
+        """What is the same on every device, as NumPy, in one transfer."""
+        return jax.device_get(value.addressable_data(0))
 
     def scalar(self, value: jax.Array) -> float:
         """A number that is the same on every device."""
-        return float(value.addressable_shards[0].data)
+        return float(self.fetch(value))
 
 
 Runner = Pmap | Jit
@@ -218,8 +229,13 @@ def _with_sharding(sharding: NamedSharding, leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _local_shards(leaf: jax.Array, drop_device_axis: bool = False) -> list[np.ndarray]:
-    """Shards of this process in the order of rows; of pmap's [1, b, …] the [b, …]."""
-    shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    arrays = [np.asarray(shard.data) for shard in shards]
-    return [array[0] for array in arrays] if drop_device_axis else arrays
+def _local_rows(tree: Tree, join: Callable[[list[np.ndarray]], np.ndarray]) -> Tree:
+    """The shards of this process, fetched at once; those of an array joined in order of rows."""
+
+    def shards(leaf):
+        in_order = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return [shard.data for shard in in_order]
+
+    leaves, structure = jax.tree.flatten(tree)
+    fetched = jax.device_get([shards(leaf) for leaf in leaves])
+    return jax.tree.unflatten(structure, map(join, fetched))

@@ -10,6 +10,7 @@ import pytest
 from ssd_jax.errors import ResourceError
 from ssd_jax.runs.metrics import MetricsFile, read_metrics
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results
+from ssd_jax.runtime import devices
 from ssd_jax.runtime import progress as progress_module
 from ssd_jax.runtime.progress import Progress, format_duration
 
@@ -195,8 +196,9 @@ def printed(capsys):
     return [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
 
 
-def test_progress_off_a_terminal_is_a_line_now_and_then(clock, capsys):
+def test_progress_off_a_terminal_is_a_line_now_and_then(clock, capsys, monkeypatch):
     """Four seconds a step, three of them without a batch; sixteen images a step."""
+    monkeypatch.setattr(devices, "peak_memory_gib", lambda: 2.5)
     progress = Progress(0, 20, 16, eval_every=8)
 
     def slowly():
@@ -206,17 +208,17 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(clock, capsys):
 
     for step, _ in enumerate(progress.timed(slowly()), 1):
         clock[0] += 1.0
-        progress.update(step, 1.0, 2.5)
+        progress.update(step, float(step) if step != 5 else math.nan)
     progress.close()
     end = "4.0 images/s  75% waiting for data  2.5 GiB"
     assert printed(capsys) == [
-        f"step 3/20  loss 1.000  {end}  evaluation in 20 s  1 min 08 s left",
-        f"step 6/20  loss 1.000  {end}  evaluation in 8 s  56 s left",
-        f"step 9/20  loss 1.000  {end}  evaluation in 28 s  44 s left",
-        f"step 12/20  loss 1.000  {end}  evaluation in 16 s  32 s left",
-        f"step 15/20  loss 1.000  {end}  evaluation in 4 s  20 s left",
-        f"step 18/20  loss 1.000  {end}  8 s left",
-        f"step 20/20  loss 1.000  {end}  0 s left",
+        f"step 3/20  loss 2.000  {end}  evaluation in 20 s  1 min 08 s left",
+        f"step 6/20  loss 5.000  {end}  evaluation in 8 s  56 s left",
+        f"step 9/20  loss 8.000  {end}  evaluation in 28 s  44 s left",
+        f"step 12/20  loss 11.000  {end}  evaluation in 16 s  32 s left",
+        f"step 15/20  loss 14.000  {end}  evaluation in 4 s  20 s left",
+        f"step 18/20  loss 17.000  {end}  8 s left",
+        f"step 20/20  loss 19.500  {end}  0 s left",
     ]
 
 
@@ -229,7 +231,7 @@ def test_a_backend_without_memory_figures_shows_none(clock, capsys):
     assert "GiB" not in line and "evaluation" not in line
 
 
-def test_waiting_is_told_since_the_last_time(clock):
+def test_rate_and_waiting_are_told_since_the_last_time(clock):
     """Two readers, each of its own time; what an evaluation takes is no part of it."""
     progress = Progress(0, 10, 8)
     seconds = iter([4.0, 0.0])
@@ -242,26 +244,18 @@ def test_waiting_is_told_since_the_last_time(clock):
     stream = progress.timed(batches())
     next(stream)
     clock[0] += 4.0
-    assert progress.data_wait("line") == 0.5
+    assert progress.measure("line", 1) == (8 / 8.0, 0.5)
+    assert progress.measure("line", 1) is None
     with progress.paused():
         clock[0] += 100.0
     next(stream)
     clock[0] += 8.0
-    assert progress.data_wait("line") == 0.0
-    assert progress.data_wait("metrics") == 0.25
-    progress.restart_clock(2)
+    assert progress.measure("line", 3) == (16 / 8.0, 0.0)
+    assert progress.measure("metrics", 3) == (24 / 16.0, 0.25)
+    progress.restart_clock(3)
     clock[0] += 1.0
-    assert progress.data_wait("metrics") == 0.0
-    progress.close()
-
-
-def test_a_pause_does_not_count_in_the_rate(clock):
-    progress = Progress(0, 10, 8)
-    clock[0] = 1.0
-    with progress.paused():
-        clock[0] = 101.0
-    clock[0] = 102.0
-    assert progress.rate(4) == pytest.approx(4 * 8 / 2)
+    assert progress.measure("metrics", 3) is None
+    assert progress.measure("metrics", 4) == (8.0, 0.0)
     progress.close()
 
 
