@@ -129,6 +129,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.steps = 120_000
     config.log_every = 50
     config.eval_every = 10_000
+    config.eval_batch_size = 0  # as batch_size; a larger one where memory allows it is faster
     config.save_every = 1_000
 
     config.postprocess = ConfigDict()

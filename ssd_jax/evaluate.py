@@ -1,8 +1,10 @@
 """Evaluation: a data set and weights -> scores, and a picture of detections."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -20,11 +22,14 @@ from ssd_jax.runs.folder import check_same_detector, read_run_info
 from ssd_jax.runs.load import restore_run
 from ssd_jax.runs.results import format_scores, write_results
 from ssd_jax.runtime import devices, distributed
+from ssd_jax.runtime.background import prefetch
 from ssd_jax.runtime.progress import log_line
-from ssd_jax.types import PLAIN, Batch
+from ssd_jax.types import PLAIN, Batch, Detections
 from ssd_jax.visualize.boxes import draw_boxes
 from ssd_jax.visualize.images import image_grid
 from ssd_jax.weights.class_names import match_class_names
+
+T = TypeVar("T")
 
 _MAX_PICTURES, _COLUMNS = 12, 4
 _DRAWN_SCORE = 0.5  # detections from this score on are drawn
@@ -49,7 +54,7 @@ class Evaluator:
         self._detector, self._source, self._runner = detector, source, runner
         self._set_labels = set_labels
         self._predict = runner.compile_predict(partial(predict, detector))
-        self._rows = devices.round_up_to_device_count(detector.config.batch_size)
+        self._rows = rows_of_a_batch(detector.config)
 
     def __call__(self, variables: Variables) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and a grid of pictures uint8 [H, W, 3]; `variables` are replicated."""
@@ -75,8 +80,10 @@ class Evaluator:
         batches = loader.evaluation_batches(
             self._source, self._detector.config, self._rows, process
         )
-        for batch in tqdm(batches, desc="evaluating", leave=False, disable=None):
-            detections = detect_batch(self._runner, self._predict, variables, batch["image"])
+        detected = detect_batches(
+            self._runner, self._predict, variables, ((batch, batch["image"]) for batch in batches)
+        )
+        for batch, detections in tqdm(detected, desc="evaluating", leave=False, disable=None):
             if self._set_labels is not None:
                 detections = [_relabel(found, self._set_labels) for found in detections]
             yield batch, detections
@@ -131,14 +138,39 @@ def coco_scores(
     return coco.evaluate_results(content, results)
 
 
-def detect_batch(
-    runner: devices.Runner, compiled_predict: Callable, variables: Variables, images: np.ndarray
-) -> list[dict]:
-    """Per image of [b, H, W, 3]: boxes [K, 4], scores [K], labels [K]."""
-    batch = runner.shard({"image": images})
-    detections = runner.to_host(compiled_predict(variables, batch["image"]))._asdict()
+def rows_of_a_batch(config: ConfigDict) -> int:
+    """Images of a batch of all devices in evaluation and prediction."""
+    return devices.round_up_to_device_count(config.eval_batch_size or config.batch_size)
+
+
+def detect_batches(
+    runner: devices.Runner,
+    compiled_predict: Callable,
+    variables: Variables,
+    batches: Iterable[tuple[T, np.ndarray]],
+) -> Iterator[tuple[T, list[dict]]]:
+    """Each batch with the detections of its images: boxes [K, 4], scores [K], labels [K] of each.
+
+    `batches` are pairs of anything and images [b, H, W, 3]; they are made in a background thread.
+    While a batch is used, the devices compute the next one, and the one after is made.
+    """
+    sharded = ((batch, runner.shard({"image": images})) for batch, images in batches)
+    running = None
+    with closing(prefetch(sharded)) as on_devices:
+        for batch, rows in on_devices:
+            detections = compiled_predict(variables, rows["image"])
+            if running is not None:
+                yield running[0], _rows(runner, running[1])
+            running = batch, detections
+    if running is not None:
+        yield running[0], _rows(runner, running[1])
+
+
+def _rows(runner: devices.Runner, detections: Detections) -> list[dict]:
+    columns = runner.to_host(detections)._asdict()
     return [
-        {name: values[row] for name, values in detections.items()} for row in range(len(images))
+        {name: values[row] for name, values in columns.items()}
+        for row in range(len(columns["labels"]))
     ]
 
 

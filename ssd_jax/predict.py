@@ -20,11 +20,12 @@ from tqdm import tqdm
 from ssd_jax.data import augment, decode
 from ssd_jax.data.messages import join_truncated
 from ssd_jax.detector import predict
-from ssd_jax.errors import ConfigError, DataError, ResourceError, SsdError
-from ssd_jax.evaluate import detect_batch
+from ssd_jax.errors import ConfigError, DataError, ResourceError
+from ssd_jax.evaluate import detect_batches, rows_of_a_batch
 from ssd_jax.metrics import coco
 from ssd_jax.runs.load import load_run
 from ssd_jax.runtime import command_line, devices
+from ssd_jax.runtime.background import parallel_map
 from ssd_jax.runtime.compilation import configure_jax
 from ssd_jax.runtime.files import write_json
 from ssd_jax.visualize.boxes import draw_boxes
@@ -32,6 +33,9 @@ from ssd_jax.visualize.images import save_image
 
 _PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+# Up to this part of a batch, pictures are predicted one at a time for each device. Empty rows cost
+# as much as full ones on a CPU; on an accelerator eight small batches take milliseconds more.
+_SMALL_PART = 4
 _MAX_TABLE_ROWS = 20
 _MAX_SHOWN = 200  # letters of an input that is too long for a name
 _MAX_NAME_BYTES = 255  # of a file, on most file systems
@@ -49,6 +53,9 @@ class Picture(NamedTuple):
 class Predictor:
     """The detector of a run, ready for pictures of any size.
 
+    It compiles one program for a batch of one picture a device and one for a full batch
+    (`config.eval_batch_size`), each when it is first needed.
+
     Attributes:
         classes: their names, without the background: label 1 is `classes[0]`.
         detector: network, priors and config.
@@ -57,7 +64,8 @@ class Predictor:
 
     def __init__(self, folder: Path, which: str = "best"):
         self.detector, variables, self.classes, self.step = load_run(folder, which)
-        self._rows = devices.round_up_to_device_count(self.detector.config.batch_size)
+        self._rows = rows_of_a_batch(self.detector.config)
+        self._small_rows = devices.round_up_to_device_count(1)
         self._runner = devices.get_runner(self.detector.config.parallel)
         self._variables = self._runner.replicate(variables)
         self._predict = self._runner.compile_predict(partial(predict, self.detector))
@@ -80,7 +88,7 @@ class Predictor:
         if isinstance(images, str | os.PathLike | np.ndarray):
             raise TypeError(f"images must be a list of arrays or paths, not a {type(images)}")
         found = []
-        for picture, each in self.detect(map(_to_picture, images), score_threshold):
+        for picture, each in self.detect(parallel_map(_to_picture, images), score_threshold):
             height, width = picture.image.shape[:2]
             pixels = each["boxes"] * np.float32([width, height, width, height])
             found.append(each | {"boxes": pixels})
@@ -91,20 +99,35 @@ class Predictor:
     ) -> Iterator[tuple[Picture, dict[str, np.ndarray]]]:
         """Each picture with its detections: boxes [K, 4] normalized, scores [K], labels [K].
 
-        It holds the pictures of one batch at a time.
+        `pictures` are iterated in a background thread. It holds those of three batches: one is in
+        use, one on the devices, and one is read.
         """
-        pictures = iter(pictures)
-        while batch := list(islice(pictures, self._rows)):
-            images = np.stack([self._resize(picture.image) for picture in batch])
-            images = np.pad(images, ((0, self._rows - len(batch)), (0, 0), (0, 0), (0, 0)))
-            detections = detect_batch(self._runner, self._predict, self._variables, images)
+        detected = detect_batches(
+            self._runner, self._predict, self._variables, self._batches(pictures)
+        )
+        for batch, detections in detected:
             for picture, found in zip(batch, detections):  # without the rows that fill the batch
                 kept = (found["scores"] >= score_threshold) & (found["labels"] > 0)
                 yield picture, {name: values[kept] for name, values in found.items()}
 
-    def _resize(self, image: np.ndarray) -> np.ndarray:
+    def _batches(self, pictures: Iterable[Picture]) -> Iterator[tuple[list[Picture], np.ndarray]]:
+        """Pictures with their images [rows, H, W, 3] of the network's size, of two numbers of rows.
+
+        What is left over in the end goes into small batches if it is little, else into a full one.
+        """
+        resized = parallel_map(self._resize, pictures)
+        while batch := list(islice(resized, self._rows)):
+            is_small = len(batch) <= self._rows // _SMALL_PART
+            rows = self._small_rows if is_small else self._rows
+            for start in range(0, len(batch), rows):
+                part, images = zip(*batch[start : start + rows])
+                padding = ((0, rows - len(part)), (0, 0), (0, 0), (0, 0))
+                yield list(part), np.pad(np.stack(images), padding)
+
+    def _resize(self, picture: Picture) -> tuple[Picture, np.ndarray]:
         config = self.detector.config
-        return augment.resize({"image": image}, config.image_size, config.model.mean)["image"]
+        example = {"image": picture.image}
+        return picture, augment.resize(example, config.image_size, config.model.mean)["image"]
 
 
 def _to_picture(image: np.ndarray | str | os.PathLike) -> Picture:
@@ -130,20 +153,22 @@ def predict_files(
     if output.resolve() in {path.parent.resolve() for path in paths}:
         raise ConfigError(f"--output={output} holds the input: name another folder")
     predictor = Predictor(folder, which)
-    errors: list[SsdError] = []
+    unreadable: list[DataError] = []
+    unwritable: list[ResourceError] = []
     results, table = [], []
     with _PictureWriter(output, predictor.classes) as writer:
-        pictures = tqdm(_read(paths, errors), desc="pictures", unit="", disable=None)
-        for picture, found in predictor.detect(iter(pictures), score_threshold):
+        detected = predictor.detect(_read(paths, unreadable), score_threshold)
+        drawn = parallel_map(writer.draw, detected)
+        for picture, found, drawing in tqdm(drawn, desc="pictures", unit="", disable=None):
             results += _results(picture, found, predictor.classes)
             table.append(_table_row(picture, found, predictor.classes))
             try:
-                writer.write(picture, found)
+                writer.finish(picture, drawing)
             except ResourceError as error:
-                errors.append(error)
+                unwritable.append(error)
     write_json(output / "detections.json", results)
     _print_table(table, results, output)
-    if errors:
+    if errors := [*unreadable, *unwritable]:
         messages = list(dict.fromkeys(map(str, errors)))  # of a video, the same for each frame
         raise type(errors[-1])(join_truncated(messages, "\n"))
     return results
@@ -168,15 +193,28 @@ def find_inputs(pattern: str) -> list[Path]:
     return sorted(found)
 
 
-def _read(paths: list[Path], errors: list[SsdError]) -> Iterator[Picture]:
-    for image_id, path in enumerate(paths):
+def _read(paths: list[Path], errors: list[DataError]) -> Iterator[Picture]:
+    """The pictures of all files, of which several are read at once; a video is read as it is used.
+
+    What cannot be read is left out and added to `errors`.
+    """
+    for opened in parallel_map(_open, enumerate(paths)):
         try:
-            if path.suffix.lower() in _VIDEO_SUFFIXES:
-                yield from _frames(image_id, path)
-            else:
-                yield _read_picture(image_id, path)
+            if isinstance(opened, DataError):
+                raise opened
+            yield from opened
         except DataError as error:
             errors.append(error)
+
+
+def _open(numbered: tuple[int, Path]) -> Iterable[Picture] | DataError:
+    image_id, path = numbered
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
+        return _frames(image_id, path)
+    try:
+        return [_read_picture(image_id, path)]
+    except DataError as error:
+        return error
 
 
 def _read_picture(image_id: int, path: Path) -> Picture:
@@ -214,14 +252,31 @@ class _PictureWriter:
         if self._video:
             self._video[1].release()
 
-    def write(self, picture: Picture, found: dict) -> None:
+    def draw(
+        self, detected: tuple[Picture, dict]
+    ) -> tuple[Picture, dict, np.ndarray | ResourceError | None]:
+        """Draw a picture, in any thread, and write it, or return the drawing of a frame.
+
+        The last is for `finish`: drawings of frames come in their order there.
+        """
+        picture, found = detected
         drawn = draw_boxes(
             picture.image, found["boxes"], found["labels"], self._classes, scores=found["scores"]
         )
-        if picture.frame is None:
+        if picture.frame is not None:
+            return picture, found, drawn
+        try:
             save_image(self._folder / _output_name(picture, ".jpg"), drawn)
-        else:
-            self._writer(picture).write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        except ResourceError as error:
+            return picture, found, error
+        return picture, found, None
+
+    def finish(self, picture: Picture, drawing: np.ndarray | ResourceError | None) -> None:
+        """Add a drawn frame to its video. Raises ResourceError where something is not written."""
+        if isinstance(drawing, ResourceError):
+            raise drawing
+        if drawing is not None:
+            self._writer(picture).write(cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR))
 
     def _writer(self, picture: Picture) -> cv2.VideoWriter:
         if self._video is None or self._video[0] != picture.path:

@@ -250,7 +250,7 @@ def stack_metrics(step: Callable) -> Callable:
     def stacking_step(state: TrainState, batch: Batch) -> tuple[TrainState, StackedMetrics]:
         state, metrics = step(state, batch)
         per_image_loss = metrics.pop("per_image_loss")
-        values = jnp.stack([value.astype(jnp.float32) for value in metrics.values()])
+        values = jnp.stack([jnp.asarray(value, jnp.float32) for value in metrics.values()])
         return state, StackedMetrics(tuple(metrics), values, per_image_loss)
 
     return stacking_step

@@ -1,6 +1,10 @@
 import json
+import logging
+import threading
 
 import cv2
+import jax
+import jax.numpy as jnp
 import micro
 import numpy as np
 import pytest
@@ -9,6 +13,8 @@ import ssd_jax
 from ssd_jax import evaluate, predict, train
 from ssd_jax.data import decode
 from ssd_jax.errors import CheckpointError, ConfigError, DataError, ResourceError
+from ssd_jax.runtime import devices
+from ssd_jax.types import Detections
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +99,119 @@ def test_arrays_and_paths_of_any_size_are_predicted_in_python(run, pictures, tmp
         np.testing.assert_allclose(xywh, [r["bbox"] for r in expected], atol=0.02)
         np.testing.assert_allclose(each["scores"], [r["score"] for r in expected], atol=1e-4)
     assert predictor([]) == []
+
+
+@pytest.fixture(scope="module", params=["pmap", "jit"])
+def run_of_16(tmp_path_factory, request):
+    """A run whose evaluations and predictions have batches of 16."""
+    folder = tmp_path_factory.mktemp("run")
+    config = micro.get_config(steps=2, eval_batch_size=16, parallel=request.param)
+    train.train_and_evaluate(config, folder)
+    return folder
+
+
+def scenes(count):
+    source = train.sources.make_source((f"shapes:test:{count}",), micro.get_config())
+    return [source[index]["image"] for index in range(count)]
+
+
+def rows_of(predictor, monkeypatch):
+    """The list to which each batch that the predictor sends to the devices adds its rows."""
+    rows, shard = [], type(predictor._runner).shard
+
+    def noted(self, batch):
+        rows.append(len(batch["image"]))
+        return shard(self, batch)
+
+    monkeypatch.setattr(type(predictor._runner), "shard", noted)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, [2]),
+        (4, [2, 2]),
+        (5, [16]),
+        (16, [16]),
+        (18, [16, 2]),
+        (35, [16, 16, 2, 2]),
+        (38, [16, 16, 16]),
+    ],
+)
+def test_one_picture_fills_no_batch_of_many(run_of_16, monkeypatch, count, expected):
+    """On two devices a small batch has two rows; what is found is the same in either."""
+    predictor = predict.Predictor(run_of_16)
+    rows, images = rows_of(predictor, monkeypatch), scenes(count)
+    found = predictor(images, score_threshold=0.05)
+    assert rows == expected and len(found) == count
+    (alone,) = predictor(images[-1:], score_threshold=0.05)
+    assert len(alone["labels"]) == len(found[-1]["labels"]) > 0
+    for name in ("boxes", "scores"):
+        np.testing.assert_allclose(alone[name], found[-1][name], atol=1e-3)
+
+
+def test_two_programs_are_compiled_each_when_it_is_needed(run_of_16, caplog):
+    predictor, images = predict.Predictor(run_of_16), scenes(18)
+
+    def compiled():
+        names = [record.getMessage().partition(" with ")[0] for record in caplog.records]
+        return sum(name in ("Compiling jit(_fun)", "Compiling jit(predict)") for name in names)
+
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        predictor(images[:1])
+        assert compiled() == 1
+        predictor(images[:16])
+        assert compiled() == 2
+        predictor(images)
+        predictor(images[:3])
+    assert compiled() == 2
+
+
+def test_the_batch_of_an_evaluation_does_not_change_its_scores(run_of_16):
+    scores = [
+        evaluate.evaluate_run(run_of_16, micro.get_config(eval_batch_size=size), "latest")
+        for size in (16, 0)
+    ]
+    assert scores[0] == pytest.approx(scores[1], nan_ok=True, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [devices.Pmap, devices.Jit])
+def test_a_batch_is_computed_while_the_one_before_is_used(kind):
+    """The program of a batch is started, and its successor read, before the first is handed on."""
+    runner, happened, third = kind(), [], threading.Event()
+
+    def batches():
+        for number in range(4):
+            if number == 2:
+                third.set()
+            yield number, np.full((2, 1, 1, 3), number, np.uint8)
+
+    def started(variables, images):
+        happened.append("start")
+        return compiled(variables, images)
+
+    def predict_mean(variables, images):
+        mean = images.mean((1, 2, 3))[:, None] * variables["scale"]
+        return Detections(jnp.tile(mean[..., None], (1, 1, 4)), mean, mean.astype(jnp.int32))
+
+    compiled = runner.compile_predict(predict_mean)
+    variables = runner.replicate({"scale": np.float32(2)})
+    for number, found in evaluate.detect_batches(runner, started, variables, batches()):
+        happened.append(number)
+        if number == 0:
+            assert third.wait(60)
+        assert [each["scores"].tolist() for each in found] == [[2 * number]] * 2
+    assert happened == ["start", "start", 0, "start", 1, "start", 2, 3]
+
+
+def test_an_error_in_a_thread_is_the_error_of_the_call(run, monkeypatch):
+    """Of reading and resizing, and no thread is left behind."""
+    predictor, before = predict.Predictor(run), threading.active_count()
+    monkeypatch.setattr(predict.augment, "resize", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predictor(scenes(9))
+    assert threading.active_count() == before
 
 
 def test_what_is_no_image_is_refused_in_python(run, pictures):

@@ -365,6 +365,10 @@ FIELDS = {
         integer(0),
         "steps between evaluations; 0: only at the end",
     ),
+    "eval_batch_size": Field(
+        integer(0),
+        "images of all devices together in evaluation and prediction; 0: as many as batch_size",
+    ),
     "save_every": Field(
         integer(0),
         "steps between checkpoints; 0: only at evaluations and the end",

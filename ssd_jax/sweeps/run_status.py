@@ -1,5 +1,6 @@
 """The state of a run in a sweep's folder: how far it is, its metrics, scores and newest picture."""
 
+import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ def read_status(folder: Path, run: plan.SweepRun) -> RunStatus:
     state, detail = _find_state(folder, run, scores, metrics)
     rates = [line["images_per_second"] for line in metrics if line.get("images_per_second")]
     if scores and rates:
-        scores["images_per_second"] = rates[-1]  # the mean since the run was last started
+        scores["images_per_second"] = statistics.median(rates)  # of the lines
     pictures = sorted((workdir / "pictures").glob("detections_*.png"))
     return RunStatus(run, state, detail, scores, metrics, pictures[-1] if pictures else None)
 

@@ -44,6 +44,7 @@ def test_what_makes_another_experiment(change):
     [
         {"steps": 100}, {"log_every": 7}, {"eval_every": 7}, {"save_every": 7},
         {"parallel": "jit"}, {"postprocess__top_k": 5}, {"data__test": ("shapes:test:7",)},
+        {"eval_batch_size": 7},
     ],
 )  # fmt: skip
 def test_what_may_differ_on_resume(change):
@@ -95,6 +96,7 @@ def base(**changes):
         ({"batch_size": 0}, "batch_size=0 must be an integer, 1 or above"),
         ({"batch_size": True}, "batch_size=True must be an integer"),
         ({"batch_size": 32.0}, "batch_size=32.0 must be an integer"),
+        ({"eval_batch_size": -1}, "eval_batch_size=-1 must be an integer, 0 or above"),
         ({"steps": 2**31}, "steps=2147483648 must be an integer"),
         ({"steps": 10**500}, "0… must be an integer"),
         ({"seed": -1}, "seed=-1 must be an integer, 0 or above"),
