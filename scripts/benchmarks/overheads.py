@@ -18,14 +18,20 @@ import numpy as np
 from configs import quickstart, ssd300_mobilenet_v1_coco
 from scripts.benchmarks import subject, timing
 from scripts.benchmarks.report import Row
-from ssd_jax import train
-from ssd_jax.detector import build_detector
+from ssd_jax import train, trainer
+from ssd_jax.detector import Detector, build_detector
 from ssd_jax.evaluate import Evaluator
+from ssd_jax.runs.metrics import MetricsFile
 from ssd_jax.runtime import devices
+from ssd_jax.runtime.signals import StopSignals
 from ssd_jax.train_step import TrainState, abstract_state
 from ssd_jax.types import Batch
 
 _WARM_UP_STEPS = 10
+_SCALAR_METRICS = (  # of a step, as many as `train_step` returns
+    "loss", "cls_loss", "loc_loss", "positives", "negatives", "gradient_norm", "learning_rate",
+    "skipped", "consecutive_skipped",
+)  # fmt: skip
 # What `python -m ssd_jax.main` does to the end of its first step, without reading the data set.
 _FIRST_STEP = """
 from ssd_jax import train  # imports all that a run does
@@ -92,15 +98,19 @@ def recompilation(rounds: int, quick: bool) -> Iterator[Row]:
 
 
 def host(rounds: int, quick: bool) -> Iterator[Row]:
-    """Host time of a step whose device function does nothing, as the training loop runs it."""
+    """Host time of a step of the training loop, with a device function that does nothing."""
     config = subject.without_jitter(ssd300_mobilenet_v1_coco.get_config(), 4)
-    batch = subject.synthetic_batch(config, 81)
+    batch = subject.synthetic_batch(config, 81) | {"image_id": np.arange(4, dtype=np.int32)}
     batch["image"] = batch["image"][:, :8, :8]  # the time to copy pixels is not the host's
     detector = build_detector(config, 81)
     like = abstract_state(detector)
-    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    # A loop that goes on from step 1 draws no picture of its first batch.
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like).replace(
+        step=np.int32(1)
+    )
     for name, kind in (("pmap", devices.Pmap), ("jit", devices.Jit)):
-        seconds = _host_seconds(kind(jax.local_devices()[:1]), state, batch, 50 if quick else 300)
+        runner = kind(jax.local_devices()[:1])
+        seconds = _host_seconds(runner, detector, state, batch, 50 if quick else 300)
         yield Row(
             f"host time of a step by {name}, {len(jax.tree.leaves(state))} arrays of state",
             1e3 * statistics.median(seconds), "ms", ("<=", 0.5),
@@ -108,25 +118,40 @@ def host(rounds: int, quick: bool) -> Iterator[Row]:
 
 
 def _host_seconds(
-    runner: devices.Runner, start_state: TrainState, batch: Batch, steps: int
+    runner: devices.Runner, detector: Detector, state: TrainState, batch: Batch, steps: int
 ) -> list[float]:
-    """Seconds of each step of a loop that reads metrics one step late, as training does."""
+    """CPU seconds of the main thread in each step of the loop: it uses none while it waits."""
 
-    def empty_step(state, batch):
+    def empty_step(_, state, batch):
         zero = batch["boxes"].sum() * 0.0
-        return state.replace(step=state.step + 1), {"loss": zero, "gradient_norm": zero}
+        metrics = dict.fromkeys(_SCALAR_METRICS, zero) | {"per_image_loss": zero[None]}
+        return state.replace(step=state.step + 1), metrics
 
-    state, step = runner.replicate(start_state), runner.compile(empty_step)
-    pending, seconds = None, []
-    for _ in range(steps):
-        started = time.perf_counter()
-        state, metrics = step(state, runner.shard(batch))
-        if pending is not None:
-            runner.scalar(pending["loss"])
-            runner.scalar(pending["gradient_norm"])
-        pending = metrics
-        seconds.append(time.perf_counter() - started)
-    return seconds[_WARM_UP_STEPS:]
+    clock, checkpoints = _StepClock(), mock.Mock(best_step=lambda: None)
+
+    def batches(*_):
+        return (dict(batch) for _ in range(steps))
+
+    replaced_step = mock.patch.object(trainer, "train_step", empty_step)
+    replaced_batches = mock.patch.object(trainer.loader, "training_batches", batches)
+    with TemporaryDirectory() as folder, replaced_step, replaced_batches:
+        metrics = MetricsFile(Path(folder), 1)
+        loop = trainer.Trainer(
+            Path(folder), runner, detector, state, None, None, checkpoints, metrics
+        )
+        loop.run_loop(StopSignals(()), clock)
+        loop.close()
+    return np.diff(clock.seconds[_WARM_UP_STEPS:]).tolist()
+
+
+class _StepClock:
+    """In the place of a `StepTrace`: the CPU time of the main thread before each step."""
+
+    def __init__(self):
+        self.seconds = []
+
+    def before_step(self, step: int, state: TrainState) -> None:
+        self.seconds.append(time.thread_time())
 
 
 class _CompiledPrograms(logging.Handler):
