@@ -8,7 +8,8 @@ defaults from the paper's code (Caffe: `ssd_pascal.py`, `sampler.cpp`, `im_trans
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -16,10 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
-from ssd_jax.multibox import boxes as box_ops
 from ssd_jax.types import Example
 
 Fill = tuple[float, float, float]
+Corners = tuple[float, float, float, float]  # plain numbers: NumPy is slow with four
 
 
 class View(NamedTuple):
@@ -29,41 +30,56 @@ class View(NamedTuple):
     reaches beyond [0, 1] after zooming out.
     """
 
-    window: Float[np.ndarray, "4"]
+    window: Corners
     flip_x: bool = False
     flip_y: bool = False
 
 
-FULL_IMAGE = View(np.array([0.0, 0.0, 1.0, 1.0]))
+FULL_IMAGE = View((0.0, 0.0, 1.0, 1.0))
+Operation = Callable[[np.random.Generator, View, np.ndarray], View]
 
 
 def to_view_coords(
     view: View, boxes: Float[np.ndarray, "*batch 4"]
 ) -> Float[np.ndarray, "*batch 4"]:
     """Boxes [..., 4] of the image -> the same in coordinates of the view, not clipped."""
-    low, side = view.window[:2], view.window[2:] - view.window[:2]
-    return _mirror(view, (boxes - np.tile(low, 2)) / np.tile(side, 2))
+    left, top, right, bottom = view.window
+    width, height = right - left, bottom - top
+    seen = (boxes - np.array([left, top, left, top])) / np.array([width, height, width, height])
+    if view.flip_x:
+        seen[..., [0, 2]] = 1 - seen[..., [2, 0]]
+    if view.flip_y:
+        seen[..., [1, 3]] = 1 - seen[..., [3, 1]]
+    return seen
 
 
-def crop(view: View, patch: Float[np.ndarray, "4"]) -> View:
+def crop(view: View, patch: Sequence[float]) -> View:
     """The view of a patch [4] of what `view` shows; a patch beyond [0, 1] zooms out."""
-    low, side = view.window[:2], view.window[2:] - view.window[:2]
-    window = np.tile(low, 2) + _mirror(view, patch) * np.tile(side, 2)
+    x0, y0, x1, y1 = patch
+    if view.flip_x:
+        x0, x1 = 1 - x1, 1 - x0
+    if view.flip_y:
+        y0, y1 = 1 - y1, 1 - y0
+    left, top, right, bottom = view.window
+    width, height = right - left, bottom - top
+    window = left + x0 * width, top + y0 * height, left + x1 * width, top + y1 * height
     return view._replace(window=window)
 
 
 def boxes_in_view(
-    view: View, boxes: Float[np.ndarray, "N 4"]
+    view: View, boxes: Float[np.ndarray, "N 4"], crowds: Bool[np.ndarray, "N"] | bool = False
 ) -> tuple[Float[np.ndarray, "N 4"], Bool[np.ndarray, "N"]]:
     """Boxes [N, 4] of the image -> (boxes clipped to the view [N, 4], kept [N]).
 
-    A box is kept when its center lies in the view (Caffe's emit constraint) and it has an area.
+    A box is kept when its center lies in the view (Caffe's emit constraint) and it has an area;
+    of a crowd any visible part counts.
     """
     seen = to_view_coords(view, boxes)
     center = (seen[:, :2] + seen[:, 2:]) / 2
-    clipped = box_ops.clip(seen).astype(np.float32)
-    inside = ((center >= 0) & (center <= 1)).all(axis=1)
-    return clipped, inside & (box_ops.area(clipped) > 0)
+    inside = (center >= 0) & (center <= 1)
+    clipped = seen.clip(0.0, 1.0).astype(np.float32)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    return clipped, (inside[:, 0] & inside[:, 1] | crowds) & (sides[:, 0] * sides[:, 1] > 0)
 
 
 def zoom_out(
@@ -78,8 +94,8 @@ def zoom_out(
     if rng.random() >= probability:
         return view
     ratio = rng.uniform(1.0, max_ratio)
-    low = -rng.uniform(0.0, ratio - 1.0, size=2)
-    return crop(view, np.concatenate([low, low + ratio]))
+    x, y = (-rng.uniform(0.0, ratio - 1.0, size=2)).tolist()
+    return crop(view, (x, y, x + ratio, y + ratio))
 
 
 def iou_crop(
@@ -109,18 +125,17 @@ def iou_crop(
     thresholds = np.array([*min_ious, 0.0])  # an IoU is never above 1
     seen = to_view_coords(view, boxes)
 
-    def accepted(samplers: slice) -> Float[np.ndarray, "K 4"]:
-        asked = thresholds[samplers]
+    def accepted(asked: np.ndarray) -> np.ndarray:  # a jaxtyping here would cost as much as IoU
         patches = propose_patches(rng.random((4, len(asked), trials)), scale, aspect_ratio, shape)
         return first_accepted(patches, seen, asked, accept, centered=selection == "mode")
 
     if selection == "success":
-        found = accepted(slice(None))
+        found = accepted(thresholds)
         choice = rng.integers(len(found) + 1)
-        return view if choice == len(found) else crop(view, found[choice])
+        return view if choice == len(found) else crop(view, found[choice].tolist())
     while len(boxes) and (mode := rng.integers(len(thresholds) + 1)) < len(thresholds):
-        if len(found := accepted(slice(mode, mode + 1))):
-            return crop(view, found[0])
+        if len(found := accepted(thresholds[mode : mode + 1])):
+            return crop(view, found[0].tolist())
     return view
 
 
@@ -144,8 +159,8 @@ def propose_patches(
     scale: Sequence[float],
     aspect_ratio: Sequence[float],
     shape: str = "aspect",
-) -> Float[np.ndarray, "*batch 4"]:
-    """Uniform numbers [4, ...] in [0, 1) -> patches [..., 4] inside the unit square.
+) -> Float[np.ndarray, "4 *batch"]:
+    """Uniform numbers [4, ...] in [0, 1) -> patches inside the unit square, their corners [4, ...].
 
     "aspect": the sides are scale·√ratio and scale/√ratio, with the aspect ratio held in
     [scale², 1/scale²] so that the patch fits (`sampler.cpp`, SampleBBox). "sides": each side is a
@@ -162,33 +177,40 @@ def propose_patches(
         root = np.sqrt(lowest + uniform[1] * (highest - lowest))
         width, height = size * root, size / root
     x, y = uniform[2] * (1 - width), uniform[3] * (1 - height)
-    return np.stack([x, y, x + width, y + height], axis=-1)
+    return np.array([x, y, x + width, y + height])
 
 
 def first_accepted(
-    patches: Float[np.ndarray, "S T 4"],
+    patches: Float[np.ndarray, "4 S T"],
     boxes: Float[np.ndarray, "N 4"],
     thresholds: Float[np.ndarray, "S"],
     accept: str = "any",
     centered: bool = False,
 ) -> Float[np.ndarray, "K 4"]:
-    """The first patch of each row whose IoU with a box reaches the row's threshold.
+    """The first patch of each of S rows whose IoU with a box reaches the row's threshold.
 
     With `accept` "all" every box must reach it. `centered`: the patch must also hold the center
     of such a box. Rows without such a patch are left out: K of the S rows remain, none where
     there is no box. A patch of NaN is never accepted.
     """
-    overlap = box_ops.iou(patches.reshape(-1, 4), boxes)  # [S * T, N]
-    reached = overlap.reshape(*patches.shape[:2], -1) >= thresholds[:, None, None]  # [S, T, N]
+    # `boxes.iou` of one box after the other: NumPy lets go of the interpreter lock in each
+    # operation on more than 500 numbers, and then threads wait longer than they compute.
+    left, top, right, bottom = patches
+    area, ious = (right - left) * (bottom - top), []
+    for x0, y0, x1, y1 in boxes.tolist():
+        width = np.minimum(right, x1) - np.maximum(left, x0)
+        height = np.minimum(bottom, y1) - np.maximum(top, y0)
+        shared = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+        ious.append(shared / (area + (x1 - x0) * (y1 - y0) - shared))
+    reached = np.array(ious).reshape(-1, *area.shape) >= thresholds[:, None]  # [N, S, T]
     if accept == "all":
-        reached &= reached.all(axis=2, keepdims=True)
+        reached &= reached.all(axis=0)
     if centered:
-        center = (boxes[:, :2] + boxes[:, 2:]) / 2
-        low, high = patches[:, :, None, :2], patches[:, :, None, 2:]
-        reached &= ((low < center) & (center < high)).all(axis=3)
-    accepted: np.ndarray = reached.any(axis=2)  # [S, T]
-    rows = np.flatnonzero(accepted.any(axis=1))
-    return patches[rows, accepted[rows].argmax(axis=1)]
+        center = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, :, None, None]
+        reached &= ((patches[:2] < center) & (center < patches[2:])).all(axis=1)
+    accepted: np.ndarray = reached.any(axis=0)  # [S, T]
+    rows = accepted.any(axis=1)
+    return patches[:, rows, accepted[rows].argmax(axis=1)].T
 
 
 def warp(
@@ -200,7 +222,7 @@ def warp(
     covers more than two source pixels, the image is first averaged over as many, so that nothing
     aliases. Outside the image is `fill`, an RGB color in 0 ... 255.
     """
-    x0, y0, x1, y1 = view.window.tolist()
+    x0, y0, x1, y1 = view.window
     columns, taps_x, step_x, offset_x = _resample_plan(x0, x1, view.flip_x, image.shape[1], size[1])
     rows, taps_y, step_y, offset_y = _resample_plan(y0, y1, view.flip_y, image.shape[0], size[0])
     part = image[rows, columns]
@@ -219,20 +241,23 @@ def warp(
     return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
 
 
+def read_operations(config: ConfigDict) -> list[Operation]:
+    """What the `augment` block asks for: the operations that `geometric` names, in their order,
+    each with the options of its block; none for a plain resize."""
+    return [partial(OPERATIONS[name], **config[name]) for name in config.geometric]
+
+
 def sample_view(
-    rng: np.random.Generator, ground_truth: Example, config: ConfigDict
+    rng: np.random.Generator, ground_truth: Example, operations: Sequence[Operation]
 ) -> tuple[View, dict[str, np.ndarray]]:
     """A random view of an image, and the boxes, labels and flags that are visible in it.
 
-    `config` is the `augment` block: `config.geometric` names the operations in their order, none
-    for a plain resize; `config[name]` holds the options of each. No pixels are needed.
+    No pixels are needed.
     """
     view = FULL_IMAGE
-    for name in config.geometric:
-        view = OPERATIONS[name](rng, view, ground_truth["boxes"], **config[name])
-    boxes, kept = boxes_in_view(view, ground_truth["boxes"])
-    # Of a crowd any visible part counts, not only one with its center.
-    kept |= (ground_truth["labels"] < 0) & (box_ops.area(boxes) > 0)
+    for operation in operations:
+        view = operation(rng, view, ground_truth["boxes"])
+    boxes, kept = boxes_in_view(view, ground_truth["boxes"], crowds=ground_truth["labels"] < 0)
     rows = {name: ground_truth[name][kept] for name in ("labels", "flags")}
     return view, {"boxes": boxes[kept]} | rows
 
@@ -248,15 +273,6 @@ def resize(example: Example, size: tuple[int, int], fill: Fill) -> Example:
 OPERATIONS = {"zoom_out": zoom_out, "iou_crop": iou_crop, "flip": flip}
 
 
-def _mirror(view: View, boxes: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch 4"]:
-    """Boxes [..., 4] mirrored in the unit square as the view is; its own inverse."""
-    if view.flip_x:
-        boxes = boxes[..., [2, 1, 0, 3]] * (-1, 1, -1, 1) + (1, 0, 1, 0)
-    if view.flip_y:
-        boxes = boxes[..., [0, 3, 2, 1]] * (1, -1, 1, -1) + (0, 1, 0, 1)
-    return boxes
-
-
 def _resample_plan(
     low: float, high: float, flipped: bool, source: int, target: int
 ) -> tuple[slice, Float[np.ndarray, "taps"], float, float]:
@@ -267,7 +283,7 @@ def _resample_plan(
     step = (last - first) / target
     reach = math.ceil((step - 1) / 2) if step > 2 else 0
     # how much of each pixel lies under an output pixel centered on the middle one
-    covered = np.clip(step / 2 + 0.5 - np.abs(np.arange(-reach, reach + 1)), 0.0, 1.0)
+    covered = np.array([min(step / 2 + 0.5 - abs(i), 1.0) for i in range(-reach, reach + 1)])
     start = min(max(math.floor(first) - reach - 2, 0), source - 1)
     stop = max(min(math.ceil(last) + reach + 2, source), start + 1)
     if flipped:

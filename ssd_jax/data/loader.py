@@ -6,7 +6,9 @@ the same for any number of threads, devices or processes, and its position follo
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import cv2
 import grain
@@ -18,9 +20,17 @@ from ssd_jax.data import augment
 from ssd_jax.data.sources import Source
 from ssd_jax.types import CROWD, CROWD_LABEL, DIFFICULT, IGNORED_LABEL, Batch, Example
 
-_THREADS = min(os.cpu_count() or 1, 32)
+_MAX_PART = 8  # examples that a thread makes at once
 _PADDING_MULTIPLE = 8  # sets of similar size then share a compiled step
 cv2.setNumThreads(0)  # Grain's threads are the parallelism.
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a scheduler or a container may leave it less than all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_THREADS = min(usable_cores(), 32)
 
 
 def training_batches(
@@ -34,15 +44,17 @@ def training_batches(
 
     image uint8 [b, H, W, 3], boxes [b, M, 4], labels [b, M], sample [b], image_id [b].
     """
-    index, count = process
-    rows = config.batch_size // count
+    batch_size, (index, count) = config.batch_size, process
+    rows = batch_size // count
     order = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
     pad_to = padded_box_count(source)
 
+    rules = _read_rules(config)
+
     def example(position: int) -> dict:
         step, row = divmod(position, rows)
-        sample = step * config.batch_size + index * rows + row
-        return training_example(source, config, int(order[sample]), sample, pad_to)
+        sample = step * batch_size + index * rows + row
+        return _training_example(source, rules, int(order[sample]), sample, pad_to)
 
     return _read(range(first_step * rows, last_step * rows), example, rows)
 
@@ -58,15 +70,7 @@ def training_example(
     source: Source, config: ConfigDict, index: int, sample: int, pad_to: int
 ) -> Example:
     """Example `index`, augmented as sample number `sample`, padded to `pad_to` boxes."""
-    example = source[index]
-    view, boxes, labels = training_ground_truth(example, config, sample)
-    return {
-        "image": augment.warp(example["image"], view, config.image_size, _fill_color(config)),
-        "boxes": _pad_rows(boxes, pad_to),
-        "labels": _pad_rows(labels.astype(np.int32), pad_to),
-        "sample": np.int32(sample),
-        "image_id": np.int32(example["image_id"]),
-    }
+    return _training_example(source, _read_rules(config), index, sample, pad_to)
 
 
 def training_ground_truth(
@@ -78,18 +82,55 @@ def training_ground_truth(
     crowd is CROWD_LABEL, whatever `matching.difficult` says; that of a difficult box is
     IGNORED_LABEL where the config ignores them.
     """
-    rng = np.random.default_rng((config.seed, sample))
-    flags, difficult = ground_truth["flags"], config.matching.difficult
+    return _training_ground_truth(ground_truth, _read_rules(config), sample)
+
+
+class _Rules(NamedTuple):
+    """What the config says of a training example. To ask a ConfigDict takes 2 µs a field."""
+
+    seed: int
+    operations: list[augment.Operation]
+    difficult: str
+    image_size: tuple[int, int]
+    fill: augment.Fill
+
+
+def _read_rules(config: ConfigDict) -> _Rules:
+    operations = augment.read_operations(config.augment)
+    difficult = config.matching.difficult
+    return _Rules(config.seed, operations, difficult, config.image_size, _fill_color(config))
+
+
+def _training_example(
+    source: Source, rules: _Rules, index: int, sample: int, pad_to: int
+) -> Example:
+    example = source[index]
+    view, boxes, labels = _training_ground_truth(example, rules, sample)
+    return {
+        "image": augment.warp(example["image"], view, rules.image_size, rules.fill),
+        "boxes": _pad_rows(boxes, pad_to),
+        "labels": _pad_rows(labels.astype(np.int32), pad_to),
+        "sample": np.int32(sample),
+        "image_id": np.int32(example["image_id"]),
+    }
+
+
+def _training_ground_truth(
+    ground_truth: Example, rules: _Rules, sample: int
+) -> tuple[augment.View, Float[np.ndarray, "N 4"], Int[np.ndarray, " N"]]:
+    rng, flags = np.random.default_rng((rules.seed, sample)), ground_truth["flags"]
     rows = {
         "boxes": ground_truth["boxes"],
         "labels": np.where(flags == CROWD, CROWD_LABEL, ground_truth["labels"]),
         "flags": flags,
     }
-    if difficult == "drop":
+    if rules.difficult == "drop":
         rows = {name: values[flags != DIFFICULT] for name, values in rows.items()}
-    view, visible = augment.sample_view(rng, rows, config.augment)
-    ignored = (visible["flags"] == DIFFICULT) & (difficult == "ignore")
-    return view, visible["boxes"], np.where(ignored, IGNORED_LABEL, visible["labels"])
+    view, visible = augment.sample_view(rng, rows, rules.operations)
+    labels = visible["labels"]
+    if rules.difficult == "ignore":
+        labels = np.where(visible["flags"] == DIFFICULT, IGNORED_LABEL, labels)
+    return view, visible["boxes"], labels
 
 
 def evaluation_batches(
@@ -112,7 +153,7 @@ def evaluation_batches(
         return resized | {"mask": np.int32(number < len(source))}
 
     positions = -(-len(source) // rows) * share
-    return _read(range(positions), example, share, _collate)
+    return _read(range(positions), example, share, ("boxes", "labels", "flags", "size"))
 
 
 def padded_box_count(source: Source) -> int:
@@ -120,19 +161,39 @@ def padded_box_count(source: Source) -> int:
     return max(-(-source.max_boxes // _PADDING_MULTIPLE), 1) * _PADDING_MULTIPLE
 
 
-def _read(positions: range, example: Callable, rows: int, collate=None) -> Iterator[Batch]:
-    dataset = grain.MapDataset.range(positions.start, positions.stop).map(
-        lambda position: example(int(position))
-    )
-    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=4 * rows)
-    return iter(dataset.to_iter_dataset(options).batch(rows, batch_fn=collate))
+def _read(
+    positions: range, example: Callable, rows: int, listed: Sequence[str] = ()
+) -> Iterator[Batch]:
+    """Batches of `rows` examples, read by threads, each of which makes a part of a batch at once:
+    Grain and the final copy take time for each element under the lock of the interpreter.
+
+    The columns that `listed` names become lists, all others arrays.
+    """
+    part = next(size for size in range(_MAX_PART, 0, -1) if rows % size == 0)
+
+    def examples(number: int) -> Batch:
+        first = int(number) * part
+        return _stack([example(first + row) for row in range(part)], listed)
+
+    parts = grain.MapDataset.range(positions.start // part, positions.stop // part).map(examples)
+    ahead = max(4 * rows // part, 2 * _THREADS)
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)
+    return iter(parts.to_iter_dataset(options).batch(rows // part, batch_fn=_join))
 
 
-def _collate(examples: list[dict]) -> dict:
-    """Examples with different numbers of boxes -> image, image_id, mask stacked, lists else."""
-    stacked = ("image", "image_id", "mask")
+def _stack(examples: list[Example], listed: Sequence[str]) -> Batch:
     columns = {name: [example[name] for example in examples] for name in examples[0]}
-    return columns | {name: np.stack(columns[name]) for name in stacked}
+    return {name: rows if name in listed else np.stack(rows) for name, rows in columns.items()}
+
+
+def _join(parts: list[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    columns = {name: [part[name] for part in parts] for name in parts[0]}
+    return {
+        name: list(chain(*rows)) if isinstance(rows[0], list) else np.concatenate(rows)
+        for name, rows in columns.items()
+    }
 
 
 def _pad_rows(rows: np.ndarray, length: int) -> np.ndarray:

@@ -18,6 +18,11 @@ def truths(seed, count):
     return np.concatenate([low, low + rng.uniform(0.05, 0.4, (count, 2))], 1).astype(np.float32)
 
 
+def planes(patches):
+    """Patches [S, T, 4] -> [4, S, T], as the package holds them."""
+    return patches.transpose(2, 0, 1)
+
+
 def trials(rng, shape, samplers, count):
     """The patches of `samplers` [S][T] by the oracle, of numbers drawn as the package draws."""
     uniform = rng.random((4, samplers, count))
@@ -30,7 +35,7 @@ def trials(rng, shape, samplers, count):
 @pytest.mark.parametrize("shape", PATCHES)
 def test_patches_meet_the_oracle(shape):
     uniform = np.random.default_rng(1).random((4, 400))
-    found = augment.propose_patches(uniform, SCALE, RATIO, shape)
+    found = augment.propose_patches(uniform, SCALE, RATIO, shape).T
     wanted = [PATCHES[shape](one, SCALE, RATIO) for one in uniform.T]
     refused = np.array([patch is None for patch in wanted])
     assert (np.isnan(found).any(axis=1) == refused).all()
@@ -78,9 +83,9 @@ def test_a_patch_beside_its_box_is_no_success_of_a_mode():
     boxes = np.float32([[0, 0, 1, 1]])
     patches = np.array([[[0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.6, 1.0]]])
     thresholds = np.array([0.4])
-    first = augment.first_accepted(patches, boxes.astype(np.float64), thresholds)
+    first = augment.first_accepted(planes(patches), boxes, thresholds)
     np.testing.assert_array_equal(first, patches[:, 0])
-    centered = augment.first_accepted(patches, boxes.astype(np.float64), thresholds, centered=True)
+    centered = augment.first_accepted(planes(patches), boxes, thresholds, centered=True)
     np.testing.assert_array_equal(centered, patches[:, 1])
 
 
@@ -88,9 +93,9 @@ def test_all_boxes_must_reach_where_all_are_asked():
     boxes = np.array([[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]])
     patches = np.array([[[0.0, 0.0, 0.6, 1.0], [0.0, 0.0, 1.0, 1.0]]])  # IoU .83 and .1; .5 twice
     for accept, wanted in (("any", 0), ("all", 1)):
-        found = augment.first_accepted(patches, boxes, np.array([0.4]), accept)
+        found = augment.first_accepted(planes(patches), boxes, np.array([0.4]), accept)
         np.testing.assert_array_equal(found, patches[:, wanted])
-    assert not len(augment.first_accepted(patches, boxes, np.array([0.6]), "all"))
+    assert not len(augment.first_accepted(planes(patches), boxes, np.array([0.6]), "all"))
 
 
 def test_every_mode_is_drawn_as_often():
@@ -113,7 +118,7 @@ def test_zooming_out_and_what_a_crop_keeps_meet_the_oracle(seed):
     np.testing.assert_allclose(augment.to_view_coords(view, boxes), zoomed, atol=1e-6)
 
     patch = oracles_augment.aspect_patch(rng.random(4), SCALE, RATIO)
-    seen, kept = augment.boxes_in_view(augment.crop(view, np.array(patch)), boxes)
+    seen, kept = augment.boxes_in_view(augment.crop(view, patch), boxes)
     wanted, inside = oracles_augment.emitted(zoomed, patch)
     np.testing.assert_array_equal(kept, inside)
     np.testing.assert_allclose(seen, wanted, atol=1e-5)

@@ -1,4 +1,5 @@
 import itertools
+import os
 
 import micro
 import numpy as np
@@ -154,3 +155,27 @@ def test_evaluation_keeps_the_truths_of_the_file():
     boxes = list(itertools.chain.from_iterable(batch["boxes"] for batch in batches))
     for index in range(10):
         np.testing.assert_array_equal(boxes[index], original[index]["boxes"])
+
+
+def test_threads_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert loader.usable_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # no such function but on Linux
+    assert loader.usable_cores() == 64
+
+
+@pytest.mark.parametrize("part", [1, 3, 8])
+def test_the_parts_of_a_batch_do_not_matter(monkeypatch, part):
+    """Twelve rows in twelve, four and two parts, whose lists are joined too."""
+    config = micro.get_config(batch_size=12)
+    trained = take(0, 2, config=config)
+    (evaluated,) = loader.evaluation_batches(source(), config, 12)
+    monkeypatch.setattr(loader, "_MAX_PART", part)
+    assert_same(take(0, 2, config=config), trained)
+    (batch,) = loader.evaluation_batches(source(), config, 12)
+    assert batch.keys() == evaluated.keys()
+    for name, rows in batch.items():
+        assert len(rows) == 12
+        for row, expected in zip(rows, evaluated[name]):
+            np.testing.assert_array_equal(row, expected)
