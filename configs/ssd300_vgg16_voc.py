@@ -36,6 +36,7 @@ def get_config(preset: str = "") -> ConfigDict:
         "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
         "train", "tvmonitor",
     )  # fmt: skip
+    config.data.workers = 0  # processes that read images; 0 = threads of the trainer
 
     config.augment = augment = ConfigDict()
     augment.geometric = ("zoom_out", "iou_crop", "flip")  # in this order, one warp in the end

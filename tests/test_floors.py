@@ -21,7 +21,7 @@ FLOORS = (
 )
 ONLY = {
     "orbax": {"runs.state_files"},
-    "grain": {"data.loader"},
+    "grain": {"data.loader", "data.worker_processes"},
     "flax": {"models", "optimizer", "detector", "train_step"},
     "pycocotools": {"metrics.coco"},
     "tensorboardX": {"runs.tensorboard"},

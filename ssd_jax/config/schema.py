@@ -64,6 +64,10 @@ FIELDS = {
         distinct(tuple_of(NONEMPTY_STR)),
         "class names without the background; () takes those of the training set",
     ),
+    "data.workers": Field(
+        integer(0),
+        "processes that read training images, on each host; 0 = the threads of the trainer",
+    ),
     "augment.geometric": Field(
         distinct(tuple_of(choice("zoom_out", "iou_crop", "flip"))),
         "operations in this order, followed by one resampling",

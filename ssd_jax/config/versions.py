@@ -33,6 +33,7 @@ _RENAMED_VALUES = {
 _ADDED: dict[int, dict[str, Any]] = {
     3: {
         "eval_batch_size": 0,
+        "data.workers": 0,
         "init.lr_multiplier": 1.0,
         "loss.focal.alpha": 0.25,
         "loss.focal.gamma": 2.0,

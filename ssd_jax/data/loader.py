@@ -7,6 +7,7 @@ the same for any number of threads, devices or processes, and its position follo
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from ssd_jax.data import augment
+from ssd_jax.data import augment, worker_processes
 from ssd_jax.data.sources import Source
 from ssd_jax.types import CROWD, CROWD_LABEL, DIFFICULT, IGNORED_LABEL, Batch, Example
 
@@ -44,19 +45,16 @@ def training_batches(
 
     image uint8 [b, H, W, 3], boxes [b, M, 4], labels [b, M], sample [b], image_id [b].
     """
-    batch_size, (index, count) = config.batch_size, process
-    rows = batch_size // count
+    index, count = process
+    rows = config.batch_size // count
     order = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
-    pad_to = padded_box_count(source)
-
-    rules = _read_rules(config)
-
-    def example(position: int) -> dict:
-        step, row = divmod(position, rows)
-        sample = step * batch_size + index * rows + row
-        return _training_example(source, rules, int(order[sample]), sample, pad_to)
-
-    return _read(range(first_step * rows, last_step * rows), example, rows)
+    rules, pad_to = _read_rules(config), padded_box_count(source)
+    # No closure: workers get it pickled.
+    example = partial(
+        _training_row, source, order, rules, pad_to, config.batch_size, index * rows, rows
+    )
+    positions = range(first_step * rows, last_step * rows)
+    return _read(positions, example, rows, workers=config.data.workers)
 
 
 def first_training_batch(source: Source, config: ConfigDict, count: int) -> Batch:
@@ -99,6 +97,22 @@ def _read_rules(config: ConfigDict) -> _Rules:
     operations = augment.read_operations(config.augment)
     difficult = config.matching.difficult
     return _Rules(config.seed, operations, difficult, config.image_size, _fill_color(config))
+
+
+def _training_row(
+    source: Source,
+    order: grain.MapDataset,
+    rules: _Rules,
+    pad_to: int,
+    batch_size: int,
+    first_row: int,
+    rows: int,
+    position: int,
+) -> Example:
+    """The example at `position` of a process that has `rows` of each batch, from `first_row` on."""
+    step, row = divmod(position, rows)
+    sample = step * batch_size + first_row + row
+    return _training_example(source, rules, int(order[sample]), sample, pad_to)
 
 
 def _training_example(
@@ -162,26 +176,34 @@ def padded_box_count(source: Source) -> int:
 
 
 def _read(
-    positions: range, example: Callable, rows: int, listed: Sequence[str] = ()
+    positions: range,
+    example: Callable,
+    rows: int,
+    listed: Sequence[str] = (),
+    workers: int = 0,
 ) -> Iterator[Batch]:
-    """Batches of `rows` examples, read by threads, each of which makes a part of a batch at once:
-    Grain and the final copy take time for each element under the lock of the interpreter.
+    """Batches of `rows` examples. The columns that `listed` names become lists, others arrays.
 
-    The columns that `listed` names become lists, all others arrays.
+    A thread makes a part of a batch at once: Grain and the final copy take time for each element
+    under the lock of the interpreter. A worker process makes whole batches, which need no copy.
     """
-    part = next(size for size in range(_MAX_PART, 0, -1) if rows % size == 0)
+    part = rows if workers else next(n for n in range(_MAX_PART, 0, -1) if rows % n == 0)
 
-    def examples(number: int) -> Batch:
-        first = int(number) * part
-        return _stack([example(first + row) for row in range(part)], listed)
-
-    parts = grain.MapDataset.range(positions.start // part, positions.stop // part).map(examples)
+    numbers = grain.MapDataset.range(positions.start // part, positions.stop // part)
+    parts = numbers.map(partial(_make_part, example, part, listed))
+    if workers:
+        threads = max(_THREADS // workers, 1)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+        return worker_processes.read(parts.to_iter_dataset(options), workers)
     ahead = max(4 * rows // part, 2 * _THREADS)
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)
     return iter(parts.to_iter_dataset(options).batch(rows // part, batch_fn=_join))
 
 
-def _stack(examples: list[Example], listed: Sequence[str]) -> Batch:
+def _make_part(example: Callable, part: int, listed: Sequence[str], number: int) -> Batch:
+    """Examples part · number … part · (number + 1) - 1, by column."""
+    first = int(number) * part
+    examples = [example(first + row) for row in range(part)]
     columns = {name: [example[name] for example in examples] for name in examples[0]}
     return {name: rows if name in listed else np.stack(rows) for name, rows in columns.items()}
 
