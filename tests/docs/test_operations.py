@@ -27,6 +27,7 @@ def spoken(path):
 @pytest.mark.parametrize(
     "name",
     [
+        "data/worker_processes",
         "evaluate",
         "train",
         "trainer",
