@@ -64,6 +64,14 @@ FIELDS = {
         distinct(tuple_of(NONEMPTY_STR)),
         "class names without the background; () takes those of the training set",
     ),
+    "data.cache": Field(
+        STR,
+        "folder for decoded training images, read instead of decoding them again; empty: none",
+    ),
+    "data.cache_gib": Field(
+        POSITIVE,
+        "size of that folder at most, in GiB; images beyond it are decoded every time",
+    ),
     "data.workers": Field(
         integer(0),
         "processes that read training images, on each host; 0 = the threads of the trainer",

@@ -32,8 +32,10 @@ _RENAMED_VALUES = {
 # Version that introduced them -> {field: value that reproduces the behavior before it}.
 _ADDED: dict[int, dict[str, Any]] = {
     3: {
-        "eval_batch_size": 0,
+        "data.cache": "",
+        "data.cache_gib": 64.0,
         "data.workers": 0,
+        "eval_batch_size": 0,
         "init.lr_multiplier": 1.0,
         "loss.focal.alpha": 0.25,
         "loss.focal.gamma": 2.0,

@@ -5,6 +5,7 @@ permutation), its augmentation on the host, its color jitter on the device. The 
 the same for any number of threads, devices or processes, and its position follows from the step.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,7 +19,9 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from ssd_jax.data import augment, worker_processes
+from ssd_jax.data.pixel_cache import CachedImages
 from ssd_jax.data.sources import Source
+from ssd_jax.runtime.progress import log_line
 from ssd_jax.types import CROWD, CROWD_LABEL, DIFFICULT, IGNORED_LABEL, Batch, Example
 
 _MAX_PART = 8  # examples that a thread makes at once
@@ -49,9 +52,10 @@ def training_batches(
     rows = config.batch_size // count
     order = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
     rules, pad_to = _read_rules(config), padded_box_count(source)
+    images = _cached(source, config) if config.data.cache and source.images else source
     # No closure: workers get it pickled.
     example = partial(
-        _training_row, source, order, rules, pad_to, config.batch_size, index * rows, rows
+        _training_row, images, order, rules, pad_to, config.batch_size, index * rows, rows
     )
     positions = range(first_step * rows, last_step * rows)
     return _read(positions, example, rows, workers=config.data.workers)
@@ -59,6 +63,8 @@ def training_batches(
 
 def first_training_batch(source: Source, config: ConfigDict, count: int) -> Batch:
     """The first `count` examples of training, of all processes, as one batch."""
+    config = config.copy_and_resolve_references()
+    config.data.cache, config.data.workers = "", 0  # not worth their start
     steps = -(-count // config.batch_size)
     batches = list(training_batches(source, config, 0, steps))
     return {name: np.concatenate([each[name] for each in batches])[:count] for name in batches[0]}
@@ -93,6 +99,16 @@ class _Rules(NamedTuple):
     fill: augment.Fill
 
 
+def _cached(source: Source, config: ConfigDict) -> CachedImages:
+    """The source with a cache. A crop of the smallest scale still has the input's resolution."""
+    crops = "iou_crop" in config.augment.geometric
+    smallest = config.augment.iou_crop.scale[0] if crops else 1.0
+    least = tuple(math.ceil(side / smallest) for side in config.image_size)
+    cached = CachedImages(source, config.data.cache, config.data.cache_gib, least)
+    log_line(cached.summary())
+    return cached
+
+
 def _read_rules(config: ConfigDict) -> _Rules:
     operations = augment.read_operations(config.augment)
     difficult = config.matching.difficult
@@ -100,7 +116,7 @@ def _read_rules(config: ConfigDict) -> _Rules:
 
 
 def _training_row(
-    source: Source,
+    source: Source | CachedImages,
     order: grain.MapDataset,
     rules: _Rules,
     pad_to: int,
@@ -116,7 +132,7 @@ def _training_row(
 
 
 def _training_example(
-    source: Source, rules: _Rules, index: int, sample: int, pad_to: int
+    source: Source | CachedImages, rules: _Rules, index: int, sample: int, pad_to: int
 ) -> Example:
     example = source[index]
     view, boxes, labels = _training_ground_truth(example, rules, sample)

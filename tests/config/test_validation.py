@@ -250,7 +250,7 @@ FREE = "model.backbone.input_size"
         (float("inf"), set()),
         (-1, {FREE}),
         (0, None),
-        ("x", {FREE, "model.name", "init.source"}),
+        ("x", {FREE, "data.cache", "init.source", "model.name"}),
         ((), None),
         ((1,), None),
         (
