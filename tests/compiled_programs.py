@@ -6,4 +6,6 @@ from ssd_jax.ahead_of_time import hlo
 
 
 def read_program(name):
-    return hlo.parse((Path(__file__).parent / "ahead_of_time" / "programs" / f"{name}.txt").read_text())
+    return hlo.parse(
+        (Path(__file__).parent / "ahead_of_time" / "programs" / f"{name}.txt").read_text()
+    )

@@ -17,7 +17,8 @@ from ssd_jax.ahead_of_time.loops import trip_count
 from ssd_jax.ahead_of_time.scopes import OTHER, scope_of
 
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "partition-id",
-         "replica-id", "after-all", "opt-barrier"}  # fmt: skip
+         "replica-id", "after-all", "opt-barrier", "custom-call AllocateBuffer",
+         "custom-call ConcatBitcast"}  # fmt: skip
 # Kinds that the compiler does not estimate, also where they are fused with others.
 _UNESTIMATED = ("sort", "scatter", "gather", "select-and-scatter", "concatenate")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
@@ -94,7 +95,7 @@ class _Visit:
             elif instruction.kind in ("call", "async-start"):
                 for name in _called(instruction, "to_apply", "calls"):
                     self.computation(self._module.computations[name], times, scope)
-            elif instruction.kind not in _FREE:
+            elif self._kind(instruction) not in _FREE:
                 self._operation(computation, instruction, times, scope)
             self._exchanges.end(instruction, self._cycles)
 
