@@ -104,8 +104,14 @@ def select_negatives(
 def _softmax_cross_entropy(
     logits: Float[Array, "A C"], labels: Int[Array, " A"]
 ) -> Float[Array, " A"]:
-    """-log p(label). With one-hot labels, which fuse into a sum; a gather of [A] would not."""
-    return optax.losses.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[1]))
+    """-log p(label).
+
+    As the logarithm of a sum less one logit: the gradient of `optax.losses.softmax_cross_entropy`
+    sums over the classes once more. The logit is a sum too, which XLA fuses; a gather it does not.
+    """
+    is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
+    logits -= lax.stop_gradient(logits.max(1, keepdims=True))
+    return jnp.log(jnp.exp(logits).sum(1)) - jnp.where(is_label, logits, 0.0).sum(1)
 
 
 def _sigmoid_cross_entropy(
