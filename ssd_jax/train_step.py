@@ -23,7 +23,7 @@ from ssd_jax.detector import (
     normalize_images,
     sample_keys,
 )
-from ssd_jax.models.platforms.reductions import all_finite, global_norm
+from ssd_jax.models.platforms.reductions import finite_by_vector, global_norm
 from ssd_jax.multibox import losses
 from ssd_jax.optimizer import (
     create_optimizer,
@@ -83,8 +83,10 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
     """One training step on a batch of image, boxes, labels and sample (see `types`).
 
     Metrics are scalars of the whole global batch, except `per_image_loss` [B]: the undivided loss
-    of each image, which tells which images made a loss non-finite. A step after which any number
-    of the state would not be finite changes nothing but the counts of skipped steps.
+    of each image, which tells which images made a loss non-finite. A step whose loss, gradient or
+    batch statistics are not finite changes nothing but the counts of skipped steps. An overflow
+    in the update itself is not seen here, since that would read the whole state once more: the
+    next gradient is not finite then, and `all_finite` tells before a state is saved.
     """
     config = detector.config
     global_sum = partial(devices.global_sum, axis_name=detector.axis_name)
@@ -119,14 +121,16 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
     cls_loss = global_sum((weight * loss.classification).sum())
     loc_loss = global_sum((weight * loss.localization).sum())
     total = cls_loss + config.loss.localization_weight * loc_loss
-    new_state = _skip_if_nonfinite(state, new, total)
+    with jax.named_scope("metrics"):
+        gradient_norm = global_norm(gradient)
+    new_state = _skip_if_nonfinite(state, new, (total, gradient_norm, batch_stats))
     metrics = {
         "loss": total,
         "cls_loss": cls_loss,
         "loc_loss": loc_loss,
         "positives": global_sum(loss.positives.sum()),
         "negatives": global_sum(loss.negatives.sum()),
-        "gradient_norm": jax.named_scope("metrics")(global_norm)(gradient),
+        "gradient_norm": gradient_norm,
         # A skipped step does not advance the optimizer's schedule.
         "learning_rate": learning_rate_schedule(config.optim, config.steps)(
             state.step - state.skipped
@@ -211,9 +215,9 @@ def _ema(config: ConfigDict, state: TrainState, new: dict) -> dict:
 
 
 @jax.named_scope("finite_check")
-def _skip_if_nonfinite(state: TrainState, new: dict, loss: Float[Array, ""]) -> TrainState:
-    """The next state: with `new`, or unchanged where `new` or the loss is not finite."""
-    finite = all_finite((new, loss))
+def _skip_if_nonfinite(state: TrainState, new: dict, checked: Any) -> TrainState:
+    """The next state: with `new`, or unchanged where a number of `checked` is not finite."""
+    finite = finite_by_vector(checked)  # many small leaves: one vector is fastest anywhere
     old = {name: getattr(state, name) for name in new}
     kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old)
     return TrainState(

@@ -16,6 +16,7 @@ from ssd_jax.data import loader, sources
 from ssd_jax.detector import Detector, jitter_colors
 from ssd_jax.errors import Interrupted, NonFiniteLossError
 from ssd_jax.evaluate import Evaluator
+from ssd_jax.models.platforms.reductions import all_finite
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, MetricsFile, StepMeans
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results, write_results
@@ -32,6 +33,11 @@ from ssd_jax.visualize.images import save_image
 _PREVIEW_IMAGES = 16
 STEP_MEANS = "step_means"  # in the manifest of a checkpoint
 MAX_CONSECUTIVE_SKIPS = 5  # non-finite steps in a row that end the run
+_HOW_TO_GO_ON = (
+    "Start into a new --workdir with a lower config.optim.learning_rate or a longer "
+    "config.optim.warmup_steps"
+)
+_all_finite = jax.jit(all_finite)
 
 
 class Trainer:
@@ -121,8 +127,14 @@ class Trainer:
             yield image_ids, self.runner.shard(batch)
 
     def _save(self, step: int) -> None:
+        state = self.runner.unreplicate(self.state)
+        if not jax.device_get(_all_finite(state)):  # in every process, so that all of them end
+            raise NonFiniteLossError(
+                f"step {step}: a parameter or a number of the optimizer is not finite, and is not "
+                "saved; the checkpoints are of finite steps before. " + _HOW_TO_GO_ON
+            )
         if self.is_main:
-            self.checkpoints.save(self.runner.unreplicate(self.state), step, self._notes())
+            self.checkpoints.save(state, step, self._notes())
 
     def _notes(self) -> dict:
         return {STEP_MEANS: self.means.to_json()}
@@ -191,8 +203,7 @@ class Trainer:
         if skipped >= MAX_CONSECUTIVE_SKIPS:
             raise NonFiniteLossError(
                 f"{text}; {skipped} such steps in a row. The checkpoints are of finite steps "
-                "before; start into a new --workdir with a lower config.optim.learning_rate or a "
-                "longer config.optim.warmup_steps"
+                "before. " + _HOW_TO_GO_ON
             )
         log_line(f"{text}; the step is skipped")
 

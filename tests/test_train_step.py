@@ -222,8 +222,8 @@ def test_bfloat16_keeps_parameters_losses_and_outputs_in_float32():
     assert "bf16" in jaxpr
 
 
-@pytest.mark.parametrize("broken", ["params", "batch_stats", "opt_state"])
-def test_a_state_that_would_not_be_finite_is_not_taken(broken):
+@pytest.mark.parametrize("broken", ["params", "batch_stats"])
+def test_a_step_that_is_not_finite_changes_nothing(broken):
     _, state, compiled = one_device(optim__ema_decay=0.9, optim__warmup_steps=0)
 
     def spoil(leaf):

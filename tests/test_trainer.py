@@ -10,7 +10,8 @@ import pytest
 
 from ssd_jax import train, trainer
 from ssd_jax.data import sources
-from ssd_jax.errors import DataError
+from ssd_jax.errors import DataError, NonFiniteLossError
+from ssd_jax.runs.checkpoint import Checkpoints
 from ssd_jax.runs.metrics import StepMeans
 from ssd_jax.runs.results import PRIMARY_METRIC
 from ssd_jax.runtime import devices
@@ -124,6 +125,18 @@ def test_a_batch_that_cannot_be_read_ends_the_run_with_its_error(
     with pytest.raises(DataError, match="an image is gone"):
         train.train_and_evaluate(micro.get_config(), tmp_path)
     assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+
+
+@pytest.mark.parametrize("parallel", ["pmap", "jit"])
+def test_an_update_that_overflows_is_not_saved(tmp_path, no_pictures, parallel):
+    """Step 1 is sound; the gradient of step 2 is finite, and the biases after it are not."""
+    config = micro.get_config(parallel=parallel, save_every=1, eval_every=0, steps=3)
+    config.optim.warmup_steps = 1  # step 1 has a rate of 0
+    config.optim.learning_rate, config.optim.bias_lr_multiplier = 1e36, 1e6
+    with pytest.raises(NonFiniteLossError, match=r"step 2: .* is not saved; .*lower config\.optim"):
+        train.train_and_evaluate(config, tmp_path)
+    with Checkpoints(tmp_path / "checkpoints", create=False) as checkpoints:
+        assert checkpoints.latest_step() == 1
 
 
 def test_a_line_tells_means_of_its_steps_and_the_newest_of_rate_and_counts(tmp_path, no_pictures):
