@@ -22,7 +22,6 @@ _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "part
 # Kinds that the compiler does not estimate, also where they are fused with others.
 _UNESTIMATED = ("sort", "scatter", "gather", "select-and-scatter", "concatenate")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
-_MAX_DEPTH = 8  # of operands that are asked for the scope of one without a name
 
 
 class Operation(NamedTuple):
@@ -76,6 +75,7 @@ class _Visit:
         self._module = module
         self._cycles = 0  # of all that is passed
         self._exchanges = CollectiveLog(module)
+        self._scopes: dict[int, str | None] = {}  # by instruction
         self.operations: list[Operation] = []
         self.loops: list[Loop] = []
 
@@ -142,21 +142,20 @@ class _Visit:
         kinds = {each.kind for computation in called for each in computation.values()}
         return next((kind for kind in _UNESTIMATED if kind in kinds), instruction.kind)
 
-    def _scope(
-        self, computation: Computation, instruction: Instruction, depth: int = 0
-    ) -> str | None:
-        """Its own scope, or that of what it fuses, or that of what it reads."""
-        if scope := scope_of(instruction.op_name):
-            return scope
-        for name in _called(instruction, "calls"):
-            fused = [scope_of(each.op_name) for each in self._module.computations[name].values()]
-            if scopes := [scope for scope in fused if scope]:
-                return max(scopes, key=scopes.count)
-        if depth < _MAX_DEPTH:
-            for name in instruction.operands:
-                if found := self._scope(computation, computation[name], depth + 1):
-                    return found
-        return None
+    def _scope(self, computation: Computation, instruction: Instruction) -> str | None:
+        """Its own scope, or that of what it fuses, or that of what it reads, which was passed."""
+        scope = scope_of(instruction.op_name) or self._fused_scope(instruction)
+        read = (self._scopes.get(id(computation[name])) for name in instruction.operands)
+        scope = scope or next(filter(None, read), None)
+        self._scopes[id(instruction)] = scope
+        return scope
+
+    def _fused_scope(self, instruction: Instruction) -> str | None:
+        """The commonest scope of what a fusion computes."""
+        called = [self._module.computations[name] for name in _called(instruction, "calls")]
+        fused = [scope_of(each.op_name) for inner in called for each in inner.values()]
+        scopes = [scope for scope in fused if scope]
+        return max(scopes, key=scopes.count) if scopes else None
 
 
 def _called(instruction: Instruction, *attributes: str) -> Iterator[str]:
