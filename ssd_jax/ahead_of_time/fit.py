@@ -1,13 +1,23 @@
 """The largest batch that a device holds, by the compiler's own refusals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import NamedTuple
 
 from ssd_jax.ahead_of_time.analysis import MIB, Analysis, OutOfMemory, analyze
 from ssd_jax.ahead_of_time.program import Request
 from ssd_jax.ahead_of_time.topology import Topology
 
 MULTIPLE = 8  # images: batches between two multiples are not tried
+_TOLERANCE = 16  # the search ends with a misfit at most a 16th larger than a fit
 _MAX_COMPILES = 8
+
+
+class Try(NamedTuple):
+    """A batch that was compiled; bytes of a device that it needs, and that there are."""
+
+    fits: bool
+    needed: float
+    available: float
 
 
 def largest_batch(request: Request, topology: Topology) -> tuple[Analysis, list[Analysis]]:
@@ -15,55 +25,55 @@ def largest_batch(request: Request, topology: Topology) -> tuple[Analysis, list[
 
     Batches are multiples of `MULTIPLE` images a device. Raises OutOfMemory where none fits.
     """
-    tries, fitting = [], {}
+    analyses: dict[int, Analysis] = {}
 
-    def needed(per_device: int) -> tuple[float, float]:
-        """Bytes that the program needs, and those that a device has."""
+    def attempt(per_device: int) -> Try:
         try:
             analysis = analyze(request._replace(per_device=per_device), topology)
         except OutOfMemory as error:
             if per_device == MULTIPLE:
                 raise
-            used, available = error.used, error.available
-        else:
-            fitting[per_device] = analysis
-            used, available = analysis["peak_mb"] * MIB, topology.chip.device_hbm_bytes
-        fits = per_device in fitting
-        tries.append({"per_device": per_device, "fits": fits, "mb": round(used / MIB, 1)})
-        return used, available
+            return Try(False, error.used, error.available)
+        analyses[per_device] = analysis
+        return Try(True, analysis["peak_mb"] * MIB, topology.chip.device_hbm_bytes)
 
-    for _ in search(needed, max(request.per_device // MULTIPLE, 1)):
-        pass
-    return fitting[max(fitting)], tries
+    tries = search(attempt, max(request.per_device // MULTIPLE, 1))
+    described = [
+        {"per_device": per_device, "fits": each.fits, "mb": round(each.needed / MIB, 1)}
+        for per_device, each in tries.items()
+    ]
+    return analyses[max(analyses)], described
 
 
-def search(needed: Callable[[int], tuple[float, float]], first: int) -> Iterator[int]:
-    """Multiples that are tried until two neighbors are a fit and a misfit.
+def search(attempt: Callable[[int], Try], first: int) -> dict[int, Try]:
+    """The batches that were tried, from `first` multiples on, until a fit is next to a misfit.
 
     Memory grows by about the same amount with each image, so a line through what is known tells
     which multiple to try next.
     """
-    known: dict[int, float] = {}
-    multiple, good, bad = first, 0, None
+    tries: dict[int, Try] = {}
+    multiple = first
     for _ in range(_MAX_COMPILES):
-        yield multiple
-        used, available = needed(multiple * MULTIPLE)
-        known[multiple] = used
-        if used <= available:
-            good = max(good, multiple)
-        else:
-            bad = multiple if bad is None else min(bad, multiple)
-        if bad is not None and bad - good <= 1:
-            return
-        multiple = _next(known, available, good, bad)
+        tries[multiple] = attempt(multiple * MULTIPLE)
+        good = max((each for each in tries if tries[each].fits), default=0)
+        bad = min((each for each in tries if not tries[each].fits), default=None)
+        if bad is not None and bad - good <= _step(bad):
+            break
+        guess = _on_the_line(tries)
+        most = 4 * good if bad is None else bad - _step(bad)
+        multiple = min(max(guess, good + 1), most)
+    return {multiple * MULTIPLE: each for multiple, each in tries.items()}
 
 
-def _next(known: dict[int, float], available: float, good: int, bad: int | None) -> int:
-    (low, low_used), (high, high_used) = sorted(known.items())[0], sorted(known.items())[-1]
-    if len(known) == 1:
-        slope, low, low_used = high_used / high, 0, 0.0
-    else:
-        slope = (high_used - low_used) / (high - low)
-    guess = int(low + (available - low_used) / slope) if slope > 0 else 2 * high
-    most = 4 * max(good, 1) if bad is None else bad - 1
-    return min(max(guess, good + 1), most)
+def _step(multiple: int) -> int:
+    return max(multiple // _TOLERANCE, 1)
+
+
+def _on_the_line(tries: dict[int, Try]) -> int:
+    """The multiple that would need all of the memory."""
+    low, high = min(tries), max(tries)
+    available = min(each.available for each in tries.values())
+    if low == high:
+        return int(available / tries[high].needed * high)
+    slope = (tries[high].needed - tries[low].needed) / (high - low)
+    return int(low + (available - tries[low].needed) / slope) if slope > 0 else 2 * high
