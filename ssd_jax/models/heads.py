@@ -1,12 +1,16 @@
 """The convolutions that predict, at every prior, class logits and box offsets."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from ssd_jax.errors import ConfigError
-from ssd_jax.models.layers import Conv, ConvNormActivation
+from ssd_jax.models.layers import Conv, ConvNormActivation, ConvParameters
+from ssd_jax.models.platforms.convolution import convolve
 
 
 class Heads(nn.Module):
@@ -36,29 +40,61 @@ class Heads(nn.Module):
                 f"the backbone yields {len(maps)} feature maps, but priors are set for "
                 f"{len(self.priors_per_location)} levels: give the priors one level per map"
             )
-        lite = self.style == "lite"
-        # As in VGG: Caffe's "xavier", variance 1 / fan_in.
-        init = nn.initializers.normal(0.03) if lite else nn.initializers.lecun_uniform()
-        kernel = (1, 1) if lite else (self.kernel, self.kernel)
+        predict = self._predict_lite if self.style == "lite" else self._predict
+        levels = [
+            predict(x, i, priors, train).reshape(x.shape[0], -1, self.num_classes + 4)
+            for i, (x, priors) in enumerate(zip(maps, self.priors_per_location))
+        ]
+        outputs = jnp.concatenate(levels, axis=1)  # [B, A, C + 4]
+        logits, offsets = outputs[..., : self.num_classes], outputs[..., self.num_classes :]
+        return logits.astype(jnp.float32), offsets.astype(jnp.float32)
 
+    def _predict(
+        self, x: Float[Array, "B h w N"], level: int, priors: int, train: bool
+    ) -> Float[Array, "B h w _"]:
+        """Logits and offsets, prior by prior, by one convolution of `priors` * (C + 4) channels.
+
+        A TPU computes multiples of 128 channels, and the offsets alone have few.
+        """
+        del train
+        # As in VGG: Caffe's "xavier", variance 1 / fan_in.
+        init = nn.initializers.lecun_uniform()
+        size, inputs = (self.kernel, self.kernel), x.shape[-1]
+        filters = [
+            ConvParameters((*size, inputs, priors * columns), init, name=f"{name}_{level}")()
+            for name, columns in self._columns()
+        ]
+        kernel, bias = (_join(arrays, priors).astype(self.dtype) for arrays in zip(*filters))
+        pads = tuple(lax.padtype_to_pads(x.shape[1:3], size, (1, 1), "SAME"))
+        y = convolve(x.astype(self.dtype), kernel, (1, 1), pads, (1, 1))
+        return y + bias[None, None, None]
+
+    def _predict_lite(
+        self, x: Float[Array, "B h w N"], level: int, priors: int, train: bool
+    ) -> Float[Array, "B h w _"]:
+        """The same by a depthwise and a 1 x 1 convolution for each of the two."""
+        init = nn.initializers.normal(0.03)
         layer = ConvNormActivation(
             train, self.dtype, self.axis_name, self.norm_momentum, norm_epsilon=1e-3,
             kernel_init=init,
         )  # fmt: skip
         pads = ((self.kernel // 2, self.kernel // 2),) * 2
+        outputs = []
+        for name, columns in self._columns():
+            name = f"{name}_{level}"
+            y = layer.depthwise(
+                x, self.kernel, 1, pads, name=f"{name}_depthwise", activation=nn.relu6
+            )
+            conv = Conv(priors * columns, (1, 1), dtype=self.dtype, kernel_init=init, name=name)
+            outputs.append(conv(y))
+        return _join(outputs, priors)
 
-        def predict(name, size):
-            outputs = []
-            for i, (x, priors) in enumerate(zip(maps, self.priors_per_location)):
-                if lite:
-                    depthwise = f"{name}_{i}_depthwise"
-                    x = layer.depthwise(
-                        x, self.kernel, 1, pads, name=depthwise, activation=nn.relu6
-                    )
-                conv = Conv(priors * size, kernel, dtype=self.dtype, kernel_init=init,
-                            name=f"{name}_{i}")  # fmt: skip
-                y = conv(x)  # [B, h, w, priors * size]
-                outputs.append(y.reshape(y.shape[0], -1, size))
-            return jnp.concatenate(outputs, axis=1).astype(jnp.float32)
+    def _columns(self) -> tuple[tuple[str, int], ...]:
+        return ("classification", self.num_classes), ("localization", 4)
 
-        return predict("classification", self.num_classes), predict("localization", 4)
+
+def _join(arrays: Sequence[Array], priors: int) -> Array:
+    """Arrays [..., priors * columns] -> one that has all columns of each prior in turn."""
+    by_prior = [array.reshape(*array.shape[:-1], priors, -1) for array in arrays]
+    joint = jnp.concatenate(by_prior, axis=-1)
+    return joint.reshape(*joint.shape[:-2], -1)

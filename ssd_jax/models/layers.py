@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,6 +17,27 @@ from ssd_jax.models.platforms.depthwise import depthwise_convolve
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 Conv = partial(nn.Conv, conv_general_dilated=conv_general_dilated)
+
+
+class Filters(NamedTuple):
+    """Parameters of a convolution."""
+
+    kernel: Float[Array, "R S I O"]
+    bias: Float[Array, " O"]
+
+
+class ConvParameters(nn.Module):
+    """Float32 parameters as `nn.Conv` names and initializes them, for a caller that convolves."""
+
+    shape: tuple[int, int, int, int]  # of the kernel
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self) -> Filters:
+        return Filters(
+            self.param("kernel", self.kernel_init, self.shape, jnp.float32),
+            self.param("bias", nn.initializers.zeros, self.shape[-1:], jnp.float32),
+        )
 
 
 class DepthwiseConv(nn.Module):

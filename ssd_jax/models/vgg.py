@@ -14,8 +14,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ssd_jax.errors import ConfigError
-from ssd_jax.models.layers import Conv
-from ssd_jax.models.platforms.column_pairs import Filters, first_stage
+from ssd_jax.models.layers import Conv, ConvParameters
+from ssd_jax.models.platforms.column_pairs import first_stage
 from ssd_jax.models.platforms.convolution import conv_general_dilated
 from ssd_jax.models.platforms.pooling import max_pool_2x2
 
@@ -36,21 +36,6 @@ def _convolve_and_pool(*arguments, **options):
 
 # The pooling before bias and ReLU: the same values, and a quarter to add, mask and keep.
 ConvPool = functools.partial(nn.Conv, conv_general_dilated=_convolve_and_pool)
-
-
-class FilterParameters(nn.Module):
-    """The parameters of a 3 x 3 convolution, as `nn.Conv` names and initializes them."""
-
-    inputs: int
-    outputs: int
-
-    @nn.compact
-    def __call__(self) -> Filters:
-        shape = (3, 3, self.inputs, self.outputs)
-        return Filters(
-            self.param("kernel", KERNEL_INIT, shape, jnp.float32),
-            self.param("bias", nn.initializers.zeros, (self.outputs,), jnp.float32),
-        )
 
 
 class L2Norm(nn.Module):
@@ -100,10 +85,10 @@ class Backbone(nn.Module):
         conv = functools.partial(Conv, **settings)
         if self.levels < 2:
             raise ConfigError(f"model.backbone.levels is {self.levels}: vgg has 2 maps at least")
-        filters = (
-            FilterParameters(3, 64, name="conv1_1")(),
-            FilterParameters(64, 64, name="conv1_2")(),
-        )
+        filters = [
+            ConvParameters((3, 3, inputs, 64), KERNEL_INIT, name=f"conv1_{i}")()
+            for i, inputs in ((1, 3), (2, 64))
+        ]
         x = first_stage(images.astype(self.dtype), *filters)
         for stage, (depth, channels) in enumerate(STAGES[1:], start=2):
             for i in range(1, depth + 1):

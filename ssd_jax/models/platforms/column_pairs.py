@@ -4,22 +4,14 @@ A TPU computes 128 channels at a time, and the first stage has 64. Two neighbori
 position of 128 channels fill them: half of the positions, and each costs the same.
 """
 
-from typing import NamedTuple
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ssd_jax.models.layers import Filters
 from ssd_jax.models.platforms.convolution import convolve
 from ssd_jax.models.platforms.pooling import max_pool_2x2, maximum
-
-
-class Filters(NamedTuple):
-    """Parameters of a 3 x 3 convolution, in float32."""
-
-    kernel: Float[Array, "3 3 I O"]
-    bias: Float[Array, " O"]
 
 
 def first_stage(

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssd_jax.models.layers import Filters
 from ssd_jax.models.platforms.column_pairs import (
-    Filters,
     by_column_pairs,
     by_columns,
     first_stage,

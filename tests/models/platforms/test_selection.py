@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ssd_jax.models.layers import Conv, DepthwiseConv
-from ssd_jax.models.platforms.column_pairs import Filters, first_stage
+from ssd_jax.models.layers import Conv, DepthwiseConv, Filters
+from ssd_jax.models.platforms.column_pairs import first_stage
 from ssd_jax.models.platforms.pooling import max_pool_2x2
 from ssd_jax.models.platforms.reductions import all_finite, global_norm
 
