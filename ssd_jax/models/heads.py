@@ -40,23 +40,24 @@ class Heads(nn.Module):
                 f"the backbone yields {len(maps)} feature maps, but priors are set for "
                 f"{len(self.priors_per_location)} levels: give the priors one level per map"
             )
-        predict = self._predict_lite if self.style == "lite" else self._predict
-        levels = [
-            predict(x, i, priors, train).reshape(x.shape[0], -1, self.num_classes + 4)
-            for i, (x, priors) in enumerate(zip(maps, self.priors_per_location))
-        ]
+        levels = []
+        for i, (x, priors) in enumerate(zip(maps, self.priors_per_location)):
+            if self.style == "lite":
+                y = self._predict_lite(x, i, priors, train)
+            else:
+                y = self._predict(x, i, priors)
+            levels.append(y.reshape(y.shape[0], -1, self.num_classes + 4))
         outputs = jnp.concatenate(levels, axis=1)  # [B, A, C + 4]
         logits, offsets = outputs[..., : self.num_classes], outputs[..., self.num_classes :]
         return logits.astype(jnp.float32), offsets.astype(jnp.float32)
 
     def _predict(
-        self, x: Float[Array, "B h w N"], level: int, priors: int, train: bool
+        self, x: Float[Array, "B h w N"], level: int, priors: int
     ) -> Float[Array, "B h w _"]:
         """Logits and offsets, prior by prior, by one convolution of `priors` * (C + 4) channels.
 
         A TPU computes multiples of 128 channels, and the offsets alone have few.
         """
-        del train
         # As in VGG: Caffe's "xavier", variance 1 / fan_in.
         init = nn.initializers.lecun_uniform()
         size, inputs = (self.kernel, self.kernel), x.shape[-1]
