@@ -40,40 +40,37 @@ class Heads(nn.Module):
                 f"the backbone yields {len(maps)} feature maps, but priors are set for "
                 f"{len(self.priors_per_location)} levels: give the priors one level per map"
             )
-        levels = []
-        for i, (x, priors) in enumerate(zip(maps, self.priors_per_location)):
-            if self.style == "lite":
-                y = self._predict_lite(x, i, priors, train)
-            else:
-                y = self._predict(x, i, priors)
-            levels.append(y.reshape(y.shape[0], -1, self.num_classes + 4))
-        outputs = jnp.concatenate(levels, axis=1)  # [B, A, C + 4]
-        logits, offsets = outputs[..., : self.num_classes], outputs[..., self.num_classes :]
+        predict = self._predict_lite if self.style == "lite" else self._predict
+        logits, offsets = predict(maps, train)
         return logits.astype(jnp.float32), offsets.astype(jnp.float32)
 
     def _predict(
-        self, x: Float[Array, "B h w N"], level: int, priors: int
-    ) -> Float[Array, "B h w _"]:
-        """Logits and offsets, prior by prior, by one convolution of `priors` * (C + 4) channels.
+        self, maps: tuple[Float[Array, "B _ _ _"], ...], train: bool
+    ) -> tuple[Float[Array, "B A C"], Float[Array, "B A 4"]]:
+        """Both by one convolution a level, of `priors` * (C + 4) channels.
 
         A TPU computes multiples of 128 channels, and the offsets alone have few.
         """
         # As in VGG: Caffe's "xavier", variance 1 / fan_in.
         init = nn.initializers.lecun_uniform()
-        size, inputs = (self.kernel, self.kernel), x.shape[-1]
-        filters = [
-            ConvParameters((*size, inputs, priors * columns), init, name=f"{name}_{level}")()
-            for name, columns in self._columns()
-        ]
-        kernel, bias = (_join(arrays, priors).astype(self.dtype) for arrays in zip(*filters))
-        pads = tuple(lax.padtype_to_pads(x.shape[1:3], size, (1, 1), "SAME"))
-        y = convolve(x.astype(self.dtype), kernel, (1, 1), pads, (1, 1))
-        return y + bias[None, None, None]
+        size, levels = (self.kernel, self.kernel), []
+        for i, (x, priors) in enumerate(zip(maps, self.priors_per_location)):
+            filters = [
+                ConvParameters((*size, x.shape[-1], priors * columns), init, name=f"{name}_{i}")()
+                for name, columns in self._columns()
+            ]
+            kernel, bias = (_join(arrays, priors).astype(self.dtype) for arrays in zip(*filters))
+            pads = tuple(lax.padtype_to_pads(x.shape[1:3], size, (1, 1), "SAME"))
+            y = convolve(x.astype(self.dtype), kernel, (1, 1), pads, (1, 1))
+            y += bias[None, None, None]
+            levels.append(y.reshape(y.shape[0], -1, self.num_classes + 4))
+        outputs = jnp.concatenate(levels, axis=1)  # [B, A, C + 4]
+        return outputs[..., : self.num_classes], outputs[..., self.num_classes :]
 
     def _predict_lite(
-        self, x: Float[Array, "B h w N"], level: int, priors: int, train: bool
-    ) -> Float[Array, "B h w _"]:
-        """The same by a depthwise and a 1 x 1 convolution for each of the two."""
+        self, maps: tuple[Float[Array, "B _ _ _"], ...], train: bool
+    ) -> tuple[Float[Array, "B A C"], Float[Array, "B A 4"]]:
+        """Each by a depthwise and a 1 x 1 convolution a level."""
         init = nn.initializers.normal(0.03)
         layer = ConvNormActivation(
             train, self.dtype, self.axis_name, self.norm_momentum, norm_epsilon=1e-3,
@@ -82,15 +79,21 @@ class Heads(nn.Module):
         pads = ((self.kernel // 2, self.kernel // 2),) * 2
         outputs = []
         for name, columns in self._columns():
-            name = f"{name}_{level}"
-            y = layer.depthwise(
-                x, self.kernel, 1, pads, name=f"{name}_depthwise", activation=nn.relu6
-            )
-            conv = Conv(priors * columns, (1, 1), dtype=self.dtype, kernel_init=init, name=name)
-            outputs.append(conv(y))
-        return _join(outputs, priors)
+            levels = []
+            for i, (x, priors) in enumerate(zip(maps, self.priors_per_location)):
+                depthwise = f"{name}_{i}_depthwise"
+                x = layer.depthwise(x, self.kernel, 1, pads, name=depthwise, activation=nn.relu6)
+                conv = Conv(
+                    priors * columns, (1, 1), dtype=self.dtype, kernel_init=init,
+                    name=f"{name}_{i}",
+                )  # fmt: skip
+                y = conv(x)
+                levels.append(y.reshape(y.shape[0], -1, columns))
+            outputs.append(jnp.concatenate(levels, axis=1))
+        return tuple(outputs)
 
     def _columns(self) -> tuple[tuple[str, int], ...]:
+        """Name and columns, for each prior, of the two outputs."""
         return ("classification", self.num_classes), ("localization", 4)
 
 
