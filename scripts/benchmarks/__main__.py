@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scripts.benchmarks import timing
 from scripts.benchmarks.topics import TOPICS
+from ssd_jax.runtime.background import usable_cores
 
 
 def main(topic: str, rounds: int, quick: bool, output: Path) -> None:
@@ -23,7 +24,7 @@ def main(topic: str, rounds: int, quick: bool, output: Path) -> None:
         load, start = timing.load_average(), time.perf_counter()
         if (row := next(measurements, None)) is None:
             break
-        row.topic, row.load, row.noisy = topic, load, load > timing.cores() + 0.5
+        row.topic, row.load, row.noisy = topic, load, load > usable_cores() + 0.5
         row.seconds = time.perf_counter() - start
         rows.append(asdict(row))
     output.write_text(json.dumps({"rows": rows, "devices": _describe_devices()}))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.benchmarks import timing
+from ssd_jax.runtime.background import usable_cores
 
 # Wheels of torchvision hold operators compiled for CUDA, which do not load beside a PyTorch for
 # CPUs. The one that a detector needs is then compiled here: greedy NMS of sorted boxes, the same
@@ -70,7 +70,7 @@ def torchvision():
     """The module, with working operators, and PyTorch with as many threads as XLA."""
     import torch
 
-    torch.set_num_threads(timing.cores())
+    torch.set_num_threads(usable_cores())
     if not operators_load() and not _libraries:
         _define_operators(torch)
     import torchvision

@@ -19,6 +19,7 @@ from ssd_jax.data import loader
 from ssd_jax.data.annotated_image import AnnotatedImage, ImageFileSource
 from ssd_jax.data.formats import shapes, voc
 from ssd_jax.detector import build_detector, jitter_colors
+from ssd_jax.runtime.background import usable_cores
 
 _BATCH = 8
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -29,7 +30,7 @@ def throughput(rounds: int, quick: bool) -> Iterator[Row]:
     source, paths, description = image_files()
     config = ssd300_vgg16_voc.get_config()
     config.batch_size = _BATCH
-    batches = (2 if quick else 8) * timing.cores()
+    batches = (2 if quick else 8) * usable_cores()
     detector = build_detector(config, len(source.classes) + 1)
     jitter = jax.jit(partial(jitter_colors, detector))
 
@@ -53,7 +54,7 @@ def throughput(rounds: int, quick: bool) -> Iterator[Row]:
         ground_truth = [
             (path, source.images[i].boxes, source.images[i].labels) for i, path in enumerate(paths)
         ]
-        baseline = torch_input.Epoch(ground_truth, read(), _BATCH, timing.cores())
+        baseline = torch_input.Epoch(ground_truth, read(), _BATCH, usable_cores())
     for how, ours in sides.items():
         if reason:
             seconds = timing.alternate(ours, lambda: None, rounds).ours
@@ -109,4 +110,4 @@ def _write(path: Path, scene: dict) -> AnnotatedImage:
 
 
 def _per_core(batches: int, seconds: tuple[float, ...]) -> str:
-    return f"{batches * _BATCH / np.median(seconds) / timing.cores():.3g} images/s per core"
+    return f"{batches * _BATCH / np.median(seconds) / usable_cores():.3g} images/s per core"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scripts.benchmarks import timing
 from ssd_jax.errors import DataError
+from ssd_jax.runtime.background import usable_cores
 
 BEGIN_MARKER, END_MARKER = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
 _PACKAGES = (
@@ -81,7 +82,7 @@ def make_document(
         "commit": commit,
         "machine": {
             "cpu": _cpu_name(),
-            "cores": timing.cores(),
+            "cores": usable_cores(),
             "load_before": load[0],
             "load_after": load[1],
             "devices": devices,

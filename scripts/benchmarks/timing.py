@@ -56,11 +56,6 @@ def time_once(function: Call, clock: Callable[[], float] = time.perf_counter) ->
     return _seconds(function, 1, clock)
 
 
-def cores() -> int:
-    """Cores that this process may use: XLA takes as many threads, and PyTorch is given as many."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def load_average() -> float:
     """The load average of the last minute, which includes the benchmark itself."""
     return os.getloadavg()[0]

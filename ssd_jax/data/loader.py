@@ -6,7 +6,6 @@ the same for any number of threads, devices or processes, and its position follo
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -21,17 +20,13 @@ from ml_collections import ConfigDict
 from ssd_jax.data import augment, worker_processes
 from ssd_jax.data.pixel_cache import CachedImages
 from ssd_jax.data.sources import Source
+from ssd_jax.runtime.background import usable_cores
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.types import CROWD, CROWD_LABEL, DIFFICULT, IGNORED_LABEL, Batch, Example
 
 _MAX_PART = 8  # examples that a thread makes at once
 _PADDING_MULTIPLE = 8  # sets of similar size then share a compiled step
 cv2.setNumThreads(0)  # Grain's threads are the parallelism.
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: a scheduler or a container may leave it less than all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _THREADS = min(usable_cores(), 32)

@@ -10,7 +10,13 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_THREADS = min(os.cpu_count() or 1, 32)
+
+def usable_cores() -> int:
+    """Cores that this process may use: a scheduler or a container may leave it less than all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_THREADS = min(usable_cores(), 32)
 
 
 def prefetch(items: Iterable[T]) -> Generator[T, None, None]:

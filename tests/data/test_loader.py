@@ -1,5 +1,4 @@
 import itertools
-import os
 
 import micro
 import numpy as np
@@ -155,14 +154,6 @@ def test_evaluation_keeps_the_truths_of_the_file():
     boxes = list(itertools.chain.from_iterable(batch["boxes"] for batch in batches))
     for index in range(10):
         np.testing.assert_array_equal(boxes[index], original[index]["boxes"])
-
-
-def test_threads_are_those_that_the_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert loader.usable_cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")  # no such function but on Linux
-    assert loader.usable_cores() == 64
 
 
 @pytest.mark.parametrize("part", [1, 3, 8])

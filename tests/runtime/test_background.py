@@ -1,9 +1,10 @@
+import os
 import threading
 from contextlib import closing
 
 import pytest
 
-from ssd_jax.runtime.background import parallel_map, prefetch
+from ssd_jax.runtime.background import parallel_map, prefetch, usable_cores
 
 
 def test_prefetched_items_are_the_same_in_order():
@@ -72,3 +73,11 @@ def test_what_is_left_behind_leaves_no_thread():
     next(batches)
     batches.close()
     assert threading.active_count() == before
+
+
+def test_threads_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert usable_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # no such function but on Linux
+    assert usable_cores() == 64

@@ -1,5 +1,5 @@
 """The form of an operation follows the platform that a program is compiled for, wherever it is
-traced; on accelerators it is the plain one."""
+traced; what only XLA:CPU needs is on no accelerator."""
 
 import jax
 import jax.numpy as jnp
