@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
@@ -97,7 +98,7 @@ class Heads(nn.Module):
         return ("classification", self.num_classes), ("localization", 4)
 
 
-def _join(arrays: Sequence[Array], priors: int) -> Array:
+def _join(arrays: Sequence[Array | np.ndarray], priors: int) -> Array:
     """Arrays [..., priors * columns] -> one that has all columns of each prior in turn."""
     by_prior = [array.reshape(*array.shape[:-1], priors, -1) for array in arrays]
     joint = jnp.concatenate(by_prior, axis=-1)
