@@ -1,10 +1,10 @@
 """Convolution; on CPUs with filter gradients as matrix products, and 1 x 1 as a matrix product.
 
-XLA:CPU computes the gradient of a filter 3 to 11 times slower than the convolution itself. As a sum
-of matrix products, rows of the image times the same rows of the output's gradient, it is 2 to 4
-times faster where maps are large.
+XLA:CPU computes the gradient of a filter over a large map 2 to 4 times slower than matrix products
+do; for small maps, and with strides or dilation, it is the faster one.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -16,6 +16,7 @@ _DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Pair = tuple[int, int]
 _STRIP_BYTES = 2_000_000  # of a strip's copies; at or near the best for VGG16's layers
+_LARGE = 24  # rows of a map; XLA's own form is faster at 19, products at 24
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -24,34 +25,46 @@ def convolve(
     dilation: Pair,
 ) -> Float[Array, "B h w O"]:  # fmt: skip
     """2-D convolution, zero-padded."""
-    by_lax = partial(_by_lax, strides=strides, pads=pads, dilation=dilation)
+    convolution = partial(_by_lax, strides=strides, pads=pads, dilation=dilation)
     if _is_product(kernel.shape[:2], strides, pads):
-        return lax.platform_dependent(x, kernel, cpu=_product, default=by_lax)
-    return by_lax(x, kernel)
+        convolution = _on_cpu(_product, convolution)
+    return convolution(x, kernel)
 
 
 def filter_gradient(
-    x: Float[Array, "B H W N"], gradient: Float[Array, "B h w O"], size: Pair, strides: Pair,
-    pads: Pads, dilation: Pair,
-) -> Float[Array, "R S N O"]:  # fmt: skip
-    """Gradient of the kernel as matrix products over strips of rows.
+    x: Float[Array, "B H W N"], gradient: Float[Array, "B h w O"], size: Pair, pads: Pads
+) -> Float[Array, "R S N O"]:
+    """Gradient of the kernel, without strides or dilation, as matrix products.
 
-    The rows of the kernel that meet the same rows of a strided image form a phase; without a
-    stride there is one.
+    Sums over all pixels of x[y + row, column' + column] * gradient[y, column']. Per strip of rows,
+    one product of the image, once for each column of the kernel, with the gradient, once for each
+    of its rows: this copies 2 * S numbers a pixel, where patches would copy R * S.
     """
-    if _is_product(size, strides, pads):
-        return _sum_of_products(x, gradient)
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    rows = [None] * size[0]
-    for phase in range(strides[0]):
-        own = [i for i in range(size[0]) if i * dilation[0] % strides[0] == phase]
-        if own:
-            shifts = [i * dilation[0] // strides[0] for i in own]
-            columns = [j * dilation[1] for j in range(size[1])]
-            products = _phase(padded[:, phase :: strides[0]], gradient, shifts, columns, strides[1])
-            for i, product in zip(own, products):
-                rows[i] = product
-    return jnp.stack(rows).astype(x.dtype)
+    (batch, height, width, outputs), channels = gradient.shape, x.shape[-1]
+    halo = size[0] - 1
+    inner, outer = size[1] * channels, size[0] * outputs
+    strip = _strip_rows(height + halo, width, inner, outer)
+    count = -(-(height + halo) // strip)
+    reach = count * strip  # rows of the image, zeros after its own
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    x = jnp.pad(x, ((0, 0), (0, max(reach - x.shape[1], 0)), (0, 0), (0, 0)))
+    gradient = jnp.pad(gradient, ((0, 0), (halo, reach - height), (0, 0), (0, 0)))
+
+    def add_strip(number, total):
+        image, row = number // count, number % count * strip
+        below = lax.dynamic_slice(x, (image, row, 0, 0), (1, strip, *x.shape[2:]))[0]
+        above = lax.dynamic_slice(
+            gradient, (image, row, 0, 0), (1, strip + halo, *gradient.shape[2:])
+        )[0]
+        left = [below[:, column : column + width] for column in range(size[1])]
+        right = [above[halo - shift : halo - shift + strip] for shift in range(size[0])]
+        left = jnp.concatenate(left, axis=-1).reshape(strip * width, inner)
+        right = jnp.concatenate(right, axis=-1).reshape(strip * width, outer)
+        return total + (left.T @ right).astype(jnp.float32)
+
+    total = lax.fori_loop(0, batch * count, add_strip, jnp.zeros((inner, outer), jnp.float32))
+    total = total.reshape(size[1], channels, size[0], outputs).transpose(2, 0, 1, 3)
+    return total.astype(x.dtype)
 
 
 def _sum_of_products(x, gradient) -> Float[Array, "1 1 N O"]:
@@ -66,38 +79,6 @@ def _sum_of_products(x, gradient) -> Float[Array, "1 1 N O"]:
 
     start = jnp.zeros((channels, outputs), jnp.float32)
     return lax.scan(add_image, start, (x, gradient))[0][None, None].astype(x.dtype)
-
-
-def _phase(x, gradient, shifts, columns, stride) -> Float[Array, "r S N O"]:
-    """Sums over all pixels of x[y + shift, column + stride · column'] · gradient[y, column'].
-
-    Per strip, one product of the image, once for each column of the kernel, with the gradient,
-    once for each of its rows: this copies 2 · S numbers a pixel, where patches would copy R · S.
-    """
-    (batch, height, width, outputs), channels = gradient.shape, x.shape[-1]
-    halo = max(shifts)
-    inner, outer = len(columns) * channels, len(shifts) * outputs
-    strip = _strip_rows(height + halo, width, inner, outer)
-    count = -(-(height + halo) // strip)
-    reach = count * strip  # rows of the image, zeros after its own
-    x = jnp.pad(x, ((0, 0), (0, max(reach - x.shape[1], 0)), (0, 0), (0, 0)))
-    gradient = jnp.pad(gradient, ((0, 0), (halo, reach - height), (0, 0), (0, 0)))
-
-    def add_strip(number, total):
-        image, row = number // count, number % count * strip
-        below = lax.dynamic_slice(x, (image, row, 0, 0), (1, strip, *x.shape[2:]))[0]
-        above = lax.dynamic_slice(
-            gradient, (image, row, 0, 0), (1, strip + halo, *gradient.shape[2:])
-        )[0]
-        ends = [column + (width - 1) * stride + 1 for column in columns]
-        left = [below[:, column:end:stride] for column, end in zip(columns, ends)]
-        right = [above[halo - shift : halo - shift + strip] for shift in shifts]
-        left = jnp.concatenate(left, axis=-1).reshape(strip * width, inner)
-        right = jnp.concatenate(right, axis=-1).reshape(strip * width, outer)
-        return total + (left.T @ right).astype(jnp.float32)
-
-    total = lax.fori_loop(0, batch * count, add_strip, jnp.zeros((inner, outer), jnp.float32))
-    return total.reshape(len(columns), channels, len(shifts), outputs).transpose(2, 0, 1, 3)
 
 
 def _strip_rows(height: int, width: int, inner: int, outer: int) -> int:
@@ -124,15 +105,17 @@ def _backward(strides, pads, dilation, saved, gradient):
     def input_by_product(kernel, gradient):
         return _product(gradient, kernel.swapaxes(2, 3))
 
-    is_product = _is_product(size, strides, pads)
-    input_on_cpu = input_by_product if is_product else input_by_lax
-    filter_on_cpu = partial(
-        filter_gradient, size=size, strides=strides, pads=pads, dilation=dilation
-    )
-    return (
-        lax.platform_dependent(kernel, gradient, cpu=input_on_cpu, default=input_by_lax),
-        lax.platform_dependent(x, gradient, cpu=filter_on_cpu, default=filter_by_lax),
-    )
+    to_input, to_filter = input_by_lax, filter_by_lax
+    if _is_product(size, strides, pads):
+        to_input = _on_cpu(input_by_product, input_by_lax)
+        to_filter = _on_cpu(_sum_of_products, filter_by_lax)
+    elif (strides, dilation) == ((1, 1), (1, 1)) and min(gradient.shape[1:3]) >= _LARGE:
+        to_filter = _on_cpu(partial(filter_gradient, size=size, pads=pads), filter_by_lax)
+    return to_input(kernel, gradient), to_filter(x, gradient)
+
+
+def _on_cpu(own: Callable, default: Callable) -> Callable:
+    return partial(lax.platform_dependent, cpu=own, default=default)
 
 
 def _is_product(size: Pair, strides: Pair, pads: Pads) -> bool:

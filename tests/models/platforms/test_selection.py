@@ -10,7 +10,7 @@ from ssd_jax.models.platforms.column_pairs import first_stage
 from ssd_jax.models.platforms.pooling import max_pool_2x2
 from ssd_jax.models.platforms.reductions import all_finite, global_norm
 
-IMAGES = jnp.ones((2, 8, 8, 4))
+IMAGES = jnp.ones((2, 24, 24, 4))
 
 
 def program(function, platform, *arguments):
