@@ -13,6 +13,7 @@ from scripts.benchmarks import subject, timing
 from scripts.benchmarks.report import Row, comparison_row
 from ssd_jax.detector import build_detector
 from ssd_jax.models.platforms import depthwise
+from ssd_jax.models.platforms.convolution import convolve
 from ssd_jax.multibox import boxes as box_ops
 from ssd_jax.multibox import losses, matching
 from ssd_jax.types import Targets
@@ -22,12 +23,15 @@ _MIN_SECONDS = 0.2  # of one measurement
 
 
 def all_blocks(rounds: int, quick: bool) -> Iterator[Row]:
-    """Hard negatives, matching, depthwise convolution."""
+    """Hard negatives, matching, depthwise and usual convolution."""
     yield hard_negatives(rounds)
     yield from bipartite_matching(rounds)
     shapes = ((150, 64, 2), (75, 128, 1), (19, 512, 1))
     for side, channels, stride in shapes[-1:] if quick else shapes:
         yield depthwise_layer(side, channels, stride, rounds)
+    layers = ((150, 128, 3), (75, 256, 3), (38, 512, 3), (38, 256, 1), (19, 512, 1), (10, 1024, 1))
+    for side, channels, kernel in layers[-1:] if quick else layers:
+        yield filter_gradient(side, channels, kernel, rounds)
 
 
 def hard_negatives(rounds: int) -> Row:
@@ -79,6 +83,28 @@ def depthwise_layer(side: int, channels: int, stride: int, rounds: int) -> Row:
         "against lax",
         gradients(depthwise.depthwise_by_taps), gradients(depthwise.depthwise_by_groups),
         (x, kernel), None, rounds,
+    )  # fmt: skip
+
+
+def filter_gradient(side: int, channels: int, size: int, rounds: int) -> Row:
+    """Gradient of the filter of a dense layer: matrix products against XLA's own."""
+    rng = np.random.default_rng(0)
+    x, weight = (rng.normal(size=(2, side, side, channels)).astype(np.float32) for _ in range(2))
+    kernel = np.zeros((size, size, channels, channels), np.float32)
+    pads = ((size // 2, size // 2),) * 2
+
+    def by_products(kernel, x, weight):
+        return jnp.sum(convolve(x, kernel, (1, 1), pads, (1, 1)) * weight)
+
+    def by_lax(kernel, x, weight):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=numbers)
+        return jnp.sum(y * weight)
+
+    return _compare(
+        f"gradient of a {size} x {size} filter, {side} x {side} x {channels}, batch 2, against lax",
+        jax.jit(jax.grad(by_products)), jax.jit(jax.grad(by_lax)), (kernel, x, weight), None,
+        rounds,
     )  # fmt: skip
 
 

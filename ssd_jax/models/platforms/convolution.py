@@ -1,7 +1,8 @@
 """Convolution; on CPUs with filter gradients as matrix products, and 1 x 1 as a matrix product.
 
-XLA:CPU computes the gradient of a filter over a large map 2 to 4 times slower than matrix products
-do; for small maps, and with strides or dilation, it is the faster one.
+XLA:CPU computes the gradient of a filter over a large map several times slower than matrix products
+do; for small maps, and with strides or dilation, it is the faster one. For a 1 x 1 filter products
+are faster throughout (`python -m scripts.benchmark --only=blocks`).
 """
 
 from collections.abc import Callable
@@ -115,6 +116,7 @@ def _backward(strides, pads, dilation, saved, gradient):
 
 
 def _on_cpu(own: Callable, default: Callable) -> Callable:
+    """`own` in a program for CPUs, `default` in others."""
     return partial(lax.platform_dependent, cpu=own, default=default)
 
 

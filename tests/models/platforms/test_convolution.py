@@ -62,8 +62,10 @@ def test_a_loop_over_strips_is_for_large_dense_maps(side, options, is_loop):
     assert ("while" in text) == is_loop
 
 
-def test_half_precision_stays_half():
-    x = jnp.ones((2, 6, 6, 3), jnp.bfloat16)
+@pytest.mark.parametrize("side", [6, 24])
+def test_half_precision_stays_half(side):
+    """In XLA's form, and in strips."""
+    x = jnp.ones((2, side, side, 3), jnp.bfloat16)
     module = Conv(4, kernel_size=(3, 3), dtype=jnp.bfloat16)
     params = module.init(jax.random.key(0, impl="rbg"), x)
     gradient = jax.grad(lambda p: module.apply(p, x).astype(jnp.float32).sum())(params)
