@@ -40,6 +40,17 @@ class ConvParameters(nn.Module):
         )
 
 
+class Kernel(nn.Module):
+    """The float32 kernel of a convolution without bias, for a caller that convolves."""
+
+    shape: tuple[int, int, int, int]
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "R S I O"]:
+        return self.param("kernel", self.kernel_init, self.shape, jnp.float32)
+
+
 class DepthwiseConv(nn.Module):
     """One `size` x `size` filter per channel, without bias: [B, H, W, N] -> [B, h, w, N].
 

@@ -7,23 +7,30 @@ Sources: tensorflow/models, `research/slim/nets/mobilenet_v1.py`,
 `research/object_detection/models/feature_map_generators.py`.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ssd_jax.models.layers import ConvNormActivation
+from ssd_jax.models.batch_norm import BatchNormVariables, batch_norm
+from ssd_jax.models.layers import ConvNormActivation, Kernel
+from ssd_jax.models.platforms.position_blocks import ConvNorm, first_layers
 
-# Channels and stride of the separable layers Conv2d_1 ... Conv2d_13.
+# Channels and stride of the separable layers Conv2d_3 ... Conv2d_13.
 SEPARABLE = (
-    (64, 1),
-    *((128, 2), (128, 1)),
+    (128, 1),
     *((256, 2), (256, 1)),
     *((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
     *((1024, 2), (1024, 1)),
 )
 EXTRAS = (512, 256, 256, 128)
 MIN_DEPTH = 16  # `min_depth` of the published ssd_mobilenet_v1 configurations
+KERNEL_INIT = nn.initializers.truncated_normal(0.03)
+NORM_EPSILON = 1e-3
+NORM_SUFFIX = "_BatchNorm"
 
 
 class Backbone(nn.Module):
@@ -45,16 +52,17 @@ class Backbone(nn.Module):
         self, images: Float[Array, "B H W 3"], train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
         layer = ConvNormActivation(
-            train, self.dtype, self.axis_name, self.norm_momentum, norm_epsilon=1e-3,
-            norm_suffix="_BatchNorm", kernel_init=nn.initializers.truncated_normal(0.03),
+            train, self.dtype, self.axis_name, self.norm_momentum, NORM_EPSILON, NORM_SUFFIX,
+            KERNEL_INIT,
         )  # fmt: skip
 
         def depth(channels):
             return max(int(channels * self.width), MIN_DEPTH)
 
-        x = layer(images, depth(32), 3, 2, name="Conv2d_0", activation=nn.relu6)
+        x = self._first_layers(images.astype(self.dtype), train, depth)
+        x = layer(x, depth(128), 1, name="Conv2d_2_pointwise", activation=nn.relu6)
         maps = []
-        for i, (channels, stride) in enumerate(SEPARABLE, start=1):
+        for i, (channels, stride) in enumerate(SEPARABLE, start=3):
             name = f"Conv2d_{i}_depthwise"
             x = layer.depthwise(x, 3, stride, name=name, activation=nn.relu6)
             name = f"Conv2d_{i}_pointwise"
@@ -69,3 +77,26 @@ class Backbone(nn.Module):
             x = layer(x, full, 3, 2, name=name, activation=nn.relu6)
             maps.append(x)
         return tuple(maps)
+
+    def _first_layers(
+        self, images: Float[Array, "B H W 3"], train: bool, depth: Callable[[int], int]
+    ) -> Float[Array, "B h w _"]:
+        """Conv2d_0 to Conv2d_2_depthwise."""
+        shapes = {
+            "Conv2d_0": (3, 3, 3, depth(32)),
+            "Conv2d_1_depthwise": (3, 3, 1, depth(32)),
+            "Conv2d_1_pointwise": (1, 1, depth(32), depth(64)),
+            "Conv2d_2_depthwise": (3, 3, 1, depth(64)),
+        }
+        norms = [BatchNormVariables(self.norm_momentum, name=name + NORM_SUFFIX) for name in shapes]
+        layers = [
+            ConvNorm(Kernel(shape, KERNEL_INIT, name=name)(), norm(shape[-1]))
+            for (name, shape), norm in zip(shapes.items(), norms)
+        ]
+        axis_name = None if self.is_initializing() else self.axis_name
+        settings = {"train": train, "epsilon": NORM_EPSILON, "axis_name": axis_name}
+        x, statistics = first_layers(images, layers, partial(batch_norm, **settings))
+        if train:
+            for norm, batch in zip(norms, statistics):
+                norm.update(batch)
+        return x

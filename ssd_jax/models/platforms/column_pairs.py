@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ssd_jax.models.layers import Filters
+from ssd_jax.models.platforms.block_convolution import convolve_blocks
 from ssd_jax.models.platforms.convolution import convolve
 from ssd_jax.models.platforms.pooling import max_pool_2x2, maximum
 
@@ -40,8 +41,8 @@ def by_column_pairs(
     """The stage over pairs of columns; W is even."""
     batch, height, width, channels = images.shape
     x = images.reshape(batch, height, width // 2, 2 * channels)  # [B, H, W/2, 6]
-    x = _bias_relu(_convolve(x, _of_pairs(first.kernel)), jnp.tile(first.bias, 2))
-    x = _convolve(x, _of_pairs(second.kernel))  # [B, H, W/2, 2 * N]
+    x = _bias_relu(_convolve_pairs(x, first.kernel), jnp.tile(first.bias, 2))
+    x = _convolve_pairs(x, second.kernel)  # [B, H, W/2, 2 * N]
     x = nn.max_pool(x, window_shape=(2, 1), strides=(2, 1), padding="SAME")  # [B, h, W/2, 2 * N]
     left, right = jnp.split(x, 2, axis=-1)
     return _bias_relu(maximum(left, right), second.bias)
@@ -51,17 +52,9 @@ def _convolve(x: Float[Array, "B H W I"], kernel: Float[Array, "3 3 I O"]) -> Ar
     return convolve(x, kernel.astype(x.dtype), (1, 1), ((1, 1), (1, 1)), (1, 1))
 
 
+def _convolve_pairs(x: Float[Array, "B H w _"], kernel: Float[Array, "3 3 I O"]) -> Array:
+    return convolve_blocks(x, kernel, 1, inner=(1, 2), outer=(1, 2))
+
+
 def _bias_relu(x: Float[Array, "B H W N"], bias: Float[Array, " N"]) -> Float[Array, "B H W N"]:
     return nn.relu(x + bias.astype(x.dtype)[None, None, None])
-
-
-def _of_pairs(kernel: Float[Array, "3 3 I O"]) -> Float[Array, "3 3 _ _"]:
-    """The kernel [3, 3, 2 * I, 2 * O] over pairs of columns of a kernel [3, 3, I, O] over columns.
-
-    Tap d of a pair joins column p of the pair at distance d to column q of the output's pair. The
-    distance of these columns is 2 * d + p - q; where it is beyond 1 the weight is 0.
-    """
-    inputs, outputs = kernel.shape[2:]
-    kernel = jnp.pad(kernel, ((0, 0), (2, 2), (0, 0), (0, 0)))  # distances -3 ... 3
-    kernel = jnp.stack([kernel[:, 1:], kernel[:, :-1]], axis=3)  # [3, (d, p), I, q, O]
-    return kernel.reshape(3, 3, 2 * inputs, 2 * outputs)

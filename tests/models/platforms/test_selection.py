@@ -1,16 +1,20 @@
 """The form of an operation follows the platform that a program is compiled for, wherever it is
 traced; what only XLA:CPU needs is on no accelerator."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
 
+from ssd_jax.models import mobilenet_v1
 from ssd_jax.models.layers import Conv, DepthwiseConv, Filters
 from ssd_jax.models.platforms.column_pairs import first_stage
 from ssd_jax.models.platforms.pooling import max_pool_2x2
 from ssd_jax.models.platforms.reductions import all_finite, global_norm
 
 IMAGES = jnp.ones((2, 24, 24, 4))
+MOBILENET = mobilenet_v1.Backbone()
 
 
 def program(function, platform, *arguments):
@@ -41,11 +45,17 @@ def test_the_form_is_that_of_the_target(platform, function, argument, plain, spe
     assert special in cpu
 
 
-def test_only_tpus_pool_by_windows_and_convolve_pairs_of_columns():
+def test_only_tpus_pool_by_windows_and_convolve_blocks_of_positions():
     filters = [Filters(jnp.ones((3, 3, inputs, 4)), jnp.ones(4)) for inputs in (3, 4)]
+    init = partial(MOBILENET.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), IMAGES[..., :3])
     for platform in ("tpu", "cuda", "cpu"):
         pooling = program(max_pool_2x2, platform, IMAGES)
         stage = program(first_stage, platform, IMAGES[..., :3], *filters)
+        network = program(
+            partial(MOBILENET.apply, train=False), platform, variables, IMAGES[..., :3]
+        )
         is_tpu = platform == "tpu"
         assert ("stablehlo.reduce_window" in pooling) == is_tpu
         assert ("tensor<3x3x8x8xf32>" in stage) == is_tpu
+        assert ("tensor<5x5x3x128xf32>" in network) == is_tpu
