@@ -19,9 +19,10 @@ from ssd_jax.models.batch_norm import BatchNormVariables, batch_norm
 from ssd_jax.models.layers import ConvNormActivation, Kernel
 from ssd_jax.models.platforms.position_blocks import ConvNorm, first_layers
 
-# Channels and stride of the separable layers Conv2d_3 ... Conv2d_13.
+# Channels and stride of the separable layers Conv2d_1 ... Conv2d_13.
 SEPARABLE = (
-    (128, 1),
+    (64, 1),
+    *((128, 2), (128, 1)),
     *((256, 2), (256, 1)),
     *((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
     *((1024, 2), (1024, 1)),
@@ -60,9 +61,10 @@ class Backbone(nn.Module):
             return max(int(channels * self.width), MIN_DEPTH)
 
         x = self._first_layers(images.astype(self.dtype), train, depth)
-        x = layer(x, depth(128), 1, name="Conv2d_2_pointwise", activation=nn.relu6)
+        second = depth(SEPARABLE[1][0])
+        x = layer(x, second, 1, name="Conv2d_2_pointwise", activation=nn.relu6)
         maps = []
-        for i, (channels, stride) in enumerate(SEPARABLE, start=3):
+        for i, (channels, stride) in enumerate(SEPARABLE[2:], start=3):
             name = f"Conv2d_{i}_depthwise"
             x = layer.depthwise(x, 3, stride, name=name, activation=nn.relu6)
             name = f"Conv2d_{i}_pointwise"
