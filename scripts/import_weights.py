@@ -1,37 +1,7 @@
-"""Import another project's weight file as a run.
+"""Import another project's weight file as a run: `ssd_jax/commands/import_weights.py`."""
 
-    python -m scripts.import_weights --source=FILE --format=torchvision|tflite|caffe|npz \
-        --config=configs/NAME.py --workdir=RUN
-
-The run is at step 0: predict with it, evaluate it with `--mode=eval`, or fine-tune from it with
-`--config.init.source=RUN`. Nothing in the file is executed or unpickled, and nothing is written
-unless all of it fits the config.
-"""
-
-from pathlib import Path
-
-from absl import flags
-from ml_collections import config_flags
-
-from ssd_jax.config.schema import WEIGHT_FORMATS
-from ssd_jax.config.validation import validate
-from ssd_jax.runtime import command_line
-
-
-def main() -> None:
-    """The command."""
-    given = flags.FLAGS
-    validate(given.config)
-    # Imported here, so that an error of the command line is reported before JAX starts.
-    from ssd_jax.weights.import_run import import_run
-
-    import_run(Path(given.source), given.format, given.config, Path(given.workdir))
-
+from ssd_jax.commands import import_weights
+from ssd_jax.runtime.command_line import run_command
 
 if __name__ == "__main__":
-    flags.DEFINE_string("source", None, "Weight file.", required=True)
-    flags.DEFINE_enum("format", None, WEIGHT_FORMATS, "Project that wrote the file.", required=True)
-    config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
-    flags.DEFINE_string("workdir", None, "Run folder to make.", required=True)
-    flags.mark_flag_as_required("config")
-    command_line.run(main)
+    run_command(import_weights)

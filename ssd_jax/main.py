@@ -1,5 +1,13 @@
-"""`python -m ssd_jax.main --config=configs/NAME.py [--workdir=DIR] [--mode=train|eval] …`."""
+"""Train a detector, or evaluate one.
 
+    ssd-jax train --config=NAME [--workdir=DIR]
+    ssd-jax eval --config=NAME [--workdir=DIR] [--checkpoint=best|latest|STEP]
+    python -m ssd_jax.main --config=configs/NAME.py [--mode=train|eval] (the same flags)
+
+The same command resumes a run that was stopped. Run folder and exit codes: docs/operations.md.
+"""
+
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -64,5 +72,4 @@ def _default_workdir() -> Path:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.run(main)
+    command_line.run_command(sys.modules[__name__])

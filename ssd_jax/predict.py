@@ -1,4 +1,7 @@
-"""`python -m ssd_jax.predict --workdir=RUN --input=IMAGE|FOLDER|GLOB|VIDEO --output=DIR`.
+"""Find objects in pictures and videos with the detector of a run.
+
+    ssd-jax predict --workdir=RUN --input=IMAGE|FOLDER|GLOB|VIDEO [--output=found]
+    python -m ssd_jax.predict (the same flags)
 
 Writes pictures with boxes (of a video, a video with boxes) and `detections.json`, a list of COCO
 results. The run folder is all that it needs.
@@ -6,6 +9,7 @@ results. The run folder is all that it needs.
 
 import glob
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -334,7 +338,7 @@ def define_flags() -> None:
     """The command's flags; not at import, since other commands have flags of the same name."""
     flags.DEFINE_string("workdir", None, "Run folder.", required=True)
     flags.DEFINE_string("input", None, "Picture, folder, glob or video.", required=True)
-    flags.DEFINE_string("output", None, "Folder for the results.", required=True)
+    flags.DEFINE_string("output", "found", "Folder for the results.")
     flags.DEFINE_float("score_threshold", 0.5, "Detections from this score on.", 0.0, 1.0)
     flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
 
@@ -350,5 +354,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.run(main)
+    command_line.run_command(sys.modules[__name__])

@@ -17,7 +17,8 @@ FLOORS = (
     {"runs", "prior_tuning", "ahead_of_time"},
     {"weights", "evaluate", "sweeps"},
     {"train", "trainer", "predict"},
-    {"main"},
+    {"main", "commands"},
+    {"cli"},
 )
 ONLY = {
     "orbax": {"runs.state_files"},

@@ -10,9 +10,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssd_jax.config.comparison import flatten_fields
+from ssd_jax.config.packaged import configs_folder
 from ssd_jax.errors import ConfigError
-
-_CONFIGS_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 
 
 def check_output(path: Path) -> None:
@@ -73,7 +72,7 @@ def _import_base(file: Path, path: Path) -> tuple[list[str], str]:
 
     A file outside `configs/` is run by its path, relative to that of the written file.
     """
-    if file.resolve().parent == _CONFIGS_FOLDER:
+    if file.resolve().parent == configs_folder():
         imports = ["from ml_collections import ConfigDict", "", f"from configs import {file.stem}"]
         return imports, f"{file.stem}.get_config"
     relative = os.path.relpath(file.resolve(), path.resolve().parent)

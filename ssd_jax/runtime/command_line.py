@@ -1,15 +1,21 @@
 """Command lines: absl's `app.run` with this project's exit codes and short messages."""
 
+import difflib
 import errno
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import NoReturn
 
 from absl import app, flags, logging
 
+from ssd_jax.config import packaged
+from ssd_jax.config.schema import FIELDS
 from ssd_jax.config.versions import RENAMED_FIELDS
 from ssd_jax.errors import ConfigError, ResourceError, SsdError
 
@@ -17,15 +23,51 @@ _DISK_ERRORS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM,
 )  # fmt: skip
 _MISSING_FILE = re.compile(r"Failed loading config file .*No such file.*: '(.+)'", re.DOTALL)
+_COMMON_FIELDS = (  # named by --help; docs/config.md has all
+    "steps", "batch_size", "optim.learning_rate", "optim.warmup_steps", "data.train", "data.test",
+    "data.classes", "init.source", "eval_every", "model.dtype",
+)  # fmt: skip
 _MAX_LINES = 4  # of an error of a config file
 
 
-def run(main: Callable[[], None]) -> None:
+def run_command(command: ModuleType, defaults: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Run a module with `define_flags` and `main`; --help prints its docstring and its flags.
+
+    `defaults` replaces defaults of flags.
+    """
+    before = set(flags.FLAGS)
+    command.define_flags()
+    for name, value in defaults.items():
+        flags.FLAGS.set_default(name, value)
+    own = [name for name in flags.FLAGS if name not in before]
+    run(command.main, lambda: f"{command.__doc__}\n{_describe_flags(own)}")
+
+
+def _describe_flags(names: list[str]) -> str:
+    lines = ["Flags:"]
+    for name in names:
+        flag = flags.FLAGS[name]
+        default = "" if flag.default in (None, "", False, []) else f" [{flag.default}]"
+        lines.append(f"  --{name:16s} {flag.help}{default}")
+    if "config" in names:
+        lines += ["", "Fields of the config that change most, as --config.steps=1000:"]
+        lines += [f"  --config.{name:24s} {FIELDS[name].meaning}" for name in _COMMON_FIELDS]
+        lines += ["", "Configs by name, as --config=quickstart:"]
+        names = ", ".join(packaged.list_configs())
+        lines += textwrap.wrap(names, 98, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def run(main: Callable[[], None], help_text: Callable[[], str] | None = None) -> None:
     """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
+    packaged.make_importable()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     # Libraries log for their authors: Orbax writes a hundred lines about what it also raises.
     logging.set_verbosity(logging.FATAL)
+    if help_text and {"--help", "-help", "-h"} & set(sys.argv[1:]):
+        print(help_text())
+        sys.exit(0)
     app.run(
         lambda _: exit_on_error(main), flags_parser=lambda argv: exit_on_error(lambda: _parse(argv))
     )
@@ -49,6 +91,7 @@ def parse_step_range(flag: flags.Flag, last: int) -> range:
 
 def _parse(argv: list[str]) -> list[str]:
     _check_renamed_fields(argv)
+    argv = _with_config_file(argv)
     try:
         unknown = flags.FLAGS(argv)[1:]
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
@@ -60,6 +103,19 @@ def _parse(argv: list[str]) -> list[str]:
     if unknown:
         raise ConfigError(f"unknown argument {' '.join(unknown)}: flags are written --name=value")
     return argv[:1]
+
+
+def _with_config_file(argv: list[str]) -> list[str]:
+    """The arguments with the file of a config that is named, as in --config=quickstart."""
+    given = re.compile(r"(--?config=)(.*)", re.DOTALL)
+    argv = [
+        match[1] + packaged.find_config(match[2]) if (match := given.fullmatch(each)) else each
+        for each in argv
+    ]
+    for i, each in enumerate(argv[:-1]):
+        if each in ("--config", "-config"):
+            argv[i + 1] = packaged.find_config(argv[i + 1])
+    return argv
 
 
 def _check_renamed_fields(argv: list[str]) -> None:
@@ -77,7 +133,11 @@ def format_error(error: Exception) -> str:
         error = error.args[0]  # ml_collections wraps one error in another
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if missing := _MISSING_FILE.search(text):
-        return f"cannot load --config: no such file {missing[1]}"
+        name = Path(missing[1]).stem
+        near = difflib.get_close_matches(name, packaged.list_configs(), n=3)
+        return f"cannot load --config: no such file {missing[1]}" + (
+            f"; there is --config={' or --config='.join(near)}" if near else ""
+        )
     lines = [line for line in text.splitlines() if line.strip()][:_MAX_LINES]
     if len(lines) > 1 and lines[1].startswith("Did you mean"):
         lines = lines[1:]  # the first is the name alone

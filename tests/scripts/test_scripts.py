@@ -11,7 +11,7 @@ from ssd_jax.weights import files
 from ssd_jax.weights.imported import ImportedWeights
 
 COMMANDS = sorted(
-    path.stem for path in (ROOT / "scripts").glob("*.py") if "command_line.run" in path.read_text()
+    path.stem for path in (ROOT / "scripts").glob("*.py") if "command_line" in path.read_text()
 )
 
 

@@ -23,7 +23,7 @@ from ssd_jax.data.annotated_image import (
 from ssd_jax.data.formats import coco
 from ssd_jax.data.formats.voc_xml import pixels_to_boxes
 from ssd_jax.data.scan import Scan
-from ssd_jax.errors import DataError
+from ssd_jax.errors import ConfigError, DataError
 from ssd_jax.types import CROWD, DIFFICULT, PLAIN
 
 PREPARED = ("voc/2007", "voc/2012", "coco/2017")  # by scripts.prepare_tfds
@@ -52,8 +52,12 @@ def read(
     # A slice has a colon too.
     place, _, split = f"{place}:{argument}".partition(":")
     folder = _find_folder(place)
-    # Costs a moment that most commands need not spend.
-    import tensorflow_datasets as tfds
+    try:  # costs a moment that most commands need not spend
+        import tensorflow_datasets as tfds
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"tfds:{place} needs TensorFlow Datasets: pip install tensorflow-datasets {error.name}"
+        ) from error
 
     builder = _open(tfds, folder)
     names = _class_names(builder.info.features, folder)

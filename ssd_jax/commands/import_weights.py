@@ -1,0 +1,36 @@
+"""Import another project's weight file as a run.
+
+    ssd-jax import --source=FILE --format=torchvision|tflite|caffe|npz --config=NAME --workdir=RUN
+    python -m scripts.import_weights (the same flags)
+
+The run is at step 0: predict with it, evaluate it with `--mode=eval`, or fine-tune from it with
+`--config.init.source=RUN`. Nothing in the file is executed or unpickled, and nothing is written
+unless all of it fits the config.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from ssd_jax.config.schema import WEIGHT_FORMATS
+from ssd_jax.config.validation import validate
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("source", None, "Weight file.", required=True)
+    flags.DEFINE_enum("format", None, WEIGHT_FORMATS, "Project that wrote the file.", required=True)
+    config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
+    flags.DEFINE_string("workdir", None, "Run folder to make.", required=True)
+    flags.mark_flag_as_required("config")
+
+
+def main() -> None:
+    """The command."""
+    given = flags.FLAGS
+    validate(given.config)
+    # Imported here, so that an error of the command line is reported before JAX starts.
+    from ssd_jax.weights.import_run import import_run
+
+    import_run(Path(given.source), given.format, given.config, Path(given.workdir))
