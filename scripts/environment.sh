@@ -20,7 +20,7 @@ fi
 
 stamp=.venv/installed-$(cat "$@" | sha256sum | cut -c1-16)
 if [ ! -e "$stamp" ]; then
-  echo "installing $*"
+  echo "installing $*; this takes about a minute, and longer over a slow network"
   # shellcheck disable=SC2046
   .venv/bin/python -m pip install --quiet --disable-pip-version-check $(printf -- '-r %s ' "$@")
   touch "$stamp"

@@ -1,0 +1,47 @@
+"""Train the small detector of configs/quickstart.py on drawn shapes, and say what to do next.
+
+bash scripts/quickstart.sh [--workdir=DIR] [--config.FIELD=VALUE …]
+python -m scripts.quickstart (the same, in an environment that is there)
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from ssd_jax import main as training
+from ssd_jax.runtime.command_line import run_command
+
+_CONFIG = "--config=configs/quickstart.py"
+
+
+def define_flags() -> None:
+    """The flags of training."""
+    training.define_flags()
+
+
+def main() -> None:
+    """Train, draw scenes that the detector has not seen, and print the next commands."""
+    training.main()
+    from ssd_jax.data.formats.shapes import Shapes
+    from ssd_jax.runtime.distributed import is_main_process
+    from ssd_jax.visualize.images import save_image
+
+    if not is_main_process():
+        return
+    folder = Path(flags.FLAGS.workdir or "runs/quickstart")
+    scenes = Shapes("val", 4, tuple(flags.FLAGS.config.image_size))
+    for i in range(len(scenes)):
+        save_image(folder / "unseen" / f"{i}.png", scenes[i]["image"])
+    print("\nNext:")
+    if "VIRTUAL_ENV" not in os.environ and sys.prefix != sys.base_prefix:
+        print(f"source {os.path.relpath(sys.prefix)}/bin/activate")
+    print(f"python -m ssd_jax.predict --workdir={folder} --input={folder}/unseen --output=found")
+    print("python -m ssd_jax.main --config=configs/voc_folder.py:PATH   # PATH: your photographs")
+
+
+if __name__ == "__main__":
+    if not any(argument.startswith("--config=") for argument in sys.argv):
+        sys.argv.insert(1, _CONFIG)
+    run_command(sys.modules[__name__])
