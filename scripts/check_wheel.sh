@@ -45,6 +45,6 @@ import sys
 import ssd_jax
 
 model = ssd_jax.load("runs/new")
-(found,) = model([sys.argv[1]], score_threshold=0.0)
-print(f"wheel: {len(found['scores'])} boxes in Python")
+found = model(sys.argv[1], score_threshold=0.0)
+print(f"wheel: {len(found)} boxes in Python")
 CODE

@@ -10,18 +10,18 @@ import typing
 if typing.TYPE_CHECKING:
     import os
 
-    from ssd_jax.predict import Predictor
+    from ssd_jax.predictor import Predictor
 
 __version__ = "0.1.0"
 
 
 def load(folder: str | os.PathLike, checkpoint: str = "best") -> Predictor:
-    """The detector of a run folder, ready for pictures; see `predict.Predictor`.
+    """The detector of a run folder, ready for pictures; see `predictor.Predictor`.
 
     `checkpoint` is "best", "latest" or a step. Raises CheckpointError for a folder that is no run.
     """
     from pathlib import Path
 
-    from ssd_jax.predict import Predictor
+    from ssd_jax.predictor import Predictor
 
     return Predictor(Path(folder), checkpoint)

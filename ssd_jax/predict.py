@@ -11,138 +11,28 @@ import glob
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from ssd_jax.data import augment, decode
 from ssd_jax.data.messages import join_truncated
-from ssd_jax.detector import predict
 from ssd_jax.errors import ConfigError, DataError, ResourceError
-from ssd_jax.evaluate import detect_batches, rows_of_a_batch
-from ssd_jax.metrics import coco
-from ssd_jax.runs.load import load_run
-from ssd_jax.runtime import command_line, devices
+from ssd_jax.predictor import Predictor, read_picture
+from ssd_jax.result import Picture, Result
+from ssd_jax.runtime import command_line
 from ssd_jax.runtime.background import parallel_map
 from ssd_jax.runtime.compilation import configure_jax
 from ssd_jax.runtime.files import write_json
-from ssd_jax.visualize.boxes import draw_boxes
 from ssd_jax.visualize.images import save_image
 
 _PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
-# Up to this part of a batch, pictures are predicted one at a time for each device. Empty rows cost
-# as much as full ones on a CPU; on an accelerator eight small batches take milliseconds more.
-_SMALL_PART = 4
 _MAX_TABLE_ROWS = 20
 _MAX_SHOWN = 200  # letters of an input that is too long for a name
 _MAX_NAME_BYTES = 255  # of a file, on most file systems
-
-
-class Picture(NamedTuple):
-    """One input: a file, or a frame of a video."""
-
-    image_id: int  # position in the sorted input
-    path: Path
-    frame: int | None
-    image: np.ndarray  # uint8 [H, W, 3] RGB
-
-
-class Predictor:
-    """The detector of a run, ready for pictures of any size.
-
-    It compiles one program for a batch of one picture a device and one for a full batch
-    (`config.eval_batch_size`), each when it is first needed.
-
-    Attributes:
-        classes: their names, without the background: label 1 is `classes[0]`.
-        detector: network, priors and config.
-        step: of the checkpoint.
-    """
-
-    def __init__(self, folder: Path, which: str = "best"):
-        self.detector, variables, self.classes, self.step = load_run(folder, which)
-        self._rows = rows_of_a_batch(self.detector.config)
-        self._small_rows = devices.round_up_to_device_count(1)
-        self._runner = devices.get_runner(self.detector.config.parallel)
-        self._variables = self._runner.replicate(variables)
-        self._predict = self._runner.compile_predict(partial(predict, self.detector))
-
-    def __call__(
-        self, images: Iterable[np.ndarray | str | os.PathLike], score_threshold: float = 0.5
-    ) -> list[dict[str, np.ndarray]]:
-        """What is found in each image, from `score_threshold` on, the highest score first.
-
-        Args:
-            images: arrays uint8 [H, W, 3] RGB, or paths of image files; they may have any sizes.
-            score_threshold: scores are in [0, 1].
-
-        Returns:
-            Per image a dict of `boxes` float32 [K, 4], corners `[x_min, y_min, x_max, y_max]` in
-            pixels of the image; `scores` float32 [K]; `labels` int32 [K], from 1.
-
-        Raises DataError for a file that cannot be read, TypeError for another kind of image.
-        """
-        if isinstance(images, str | os.PathLike | np.ndarray):
-            raise TypeError(f"images must be a list of arrays or paths, not a {type(images)}")
-        found = []
-        for picture, each in self.detect(parallel_map(_to_picture, images), score_threshold):
-            height, width = picture.image.shape[:2]
-            pixels = each["boxes"] * np.float32([width, height, width, height])
-            found.append(each | {"boxes": pixels})
-        return found
-
-    def detect(
-        self, pictures: Iterable[Picture], score_threshold: float = 0.0
-    ) -> Iterator[tuple[Picture, dict[str, np.ndarray]]]:
-        """Each picture with its detections: boxes [K, 4] normalized, scores [K], labels [K].
-
-        `pictures` are iterated in a background thread. It holds those of three batches: one is in
-        use, one on the devices, and one is read.
-        """
-        detected = detect_batches(
-            self._runner, self._predict, self._variables, self._batches(pictures)
-        )
-        for batch, detections in detected:
-            for picture, found in zip(batch, detections):  # without the rows that fill the batch
-                kept = (found["scores"] >= score_threshold) & (found["labels"] > 0)
-                yield picture, {name: values[kept] for name, values in found.items()}
-
-    def _batches(self, pictures: Iterable[Picture]) -> Iterator[tuple[list[Picture], np.ndarray]]:
-        """Pictures with their images [rows, H, W, 3] of the network's size, of two numbers of rows.
-
-        What is left over in the end goes into small batches if it is little, else into a full one.
-        """
-        resized = parallel_map(self._resize, pictures)
-        while batch := list(islice(resized, self._rows)):
-            is_small = len(batch) <= self._rows // _SMALL_PART
-            rows = self._small_rows if is_small else self._rows
-            for start in range(0, len(batch), rows):
-                part, images = zip(*batch[start : start + rows])
-                padding = ((0, rows - len(part)), (0, 0), (0, 0), (0, 0))
-                yield list(part), np.pad(np.stack(images), padding)
-
-    def _resize(self, picture: Picture) -> tuple[Picture, np.ndarray]:
-        config = self.detector.config
-        example = {"image": picture.image}
-        return picture, augment.resize(example, config.image_size, config.model.mean)["image"]
-
-
-def _to_picture(image: np.ndarray | str | os.PathLike) -> Picture:
-    if isinstance(image, str | os.PathLike):
-        return _read_picture(0, Path(image))
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
-        raise TypeError(
-            "an image must be a path or an array uint8 [H, W, 3] RGB, not "
-            f"{getattr(image, 'dtype', type(image))} {getattr(image, 'shape', '')}"
-        )
-    return Picture(0, Path(), None, image)
 
 
 def predict_files(
@@ -160,14 +50,14 @@ def predict_files(
     unreadable: list[DataError] = []
     unwritable: list[ResourceError] = []
     results, table = [], []
-    with _PictureWriter(output, predictor.classes) as writer:
+    with _PictureWriter(output) as writer:
         detected = predictor.detect(_read(paths, unreadable), score_threshold)
         drawn = parallel_map(writer.draw, detected)
-        for picture, found, drawing in tqdm(drawn, desc="pictures", unit="", disable=None):
-            results += _results(picture, found, predictor.classes)
-            table.append(_table_row(picture, found, predictor.classes))
+        for result, drawing in tqdm(drawn, desc="pictures", unit="", disable=None):
+            results += result.to_coco()
+            table.append(_table_row(result))
             try:
-                writer.finish(picture, drawing)
+                writer.finish(result.picture, drawing)
             except ResourceError as error:
                 unwritable.append(error)
     write_json(output / "detections.json", results)
@@ -216,14 +106,9 @@ def _open(numbered: tuple[int, Path]) -> Iterable[Picture] | DataError:
     if path.suffix.lower() in _VIDEO_SUFFIXES:
         return _frames(image_id, path)
     try:
-        return [_read_picture(image_id, path)]
+        return [read_picture(image_id, path)]
     except DataError as error:
         return error
-
-
-def _read_picture(image_id: int, path: Path) -> Picture:
-    decode.read_header(path)  # raises for a picture too large for memory
-    return Picture(image_id, path, None, decode.read_image(path))
 
 
 def _frames(image_id: int, path: Path) -> Iterator[Picture]:
@@ -241,8 +126,8 @@ def _frames(image_id: int, path: Path) -> Iterator[Picture]:
 class _PictureWriter:
     """Writes annotated pictures into a folder; frames of a video into one video."""
 
-    def __init__(self, folder: Path, classes: tuple[str, ...]):
-        self._folder, self._classes = folder, classes
+    def __init__(self, folder: Path):
+        self._folder = folder
         self._video: tuple[Path, cv2.VideoWriter] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -256,24 +141,19 @@ class _PictureWriter:
         if self._video:
             self._video[1].release()
 
-    def draw(
-        self, detected: tuple[Picture, dict]
-    ) -> tuple[Picture, dict, np.ndarray | ResourceError | None]:
+    def draw(self, result: Result) -> tuple[Result, np.ndarray | ResourceError | None]:
         """Draw a picture, in any thread, and write it, or return the drawing of a frame.
 
         The last is for `finish`: drawings of frames come in their order there.
         """
-        picture, found = detected
-        drawn = draw_boxes(
-            picture.image, found["boxes"], found["labels"], self._classes, scores=found["scores"]
-        )
+        picture, drawn = result.picture, result.draw()
         if picture.frame is not None:
-            return picture, found, drawn
+            return result, drawn
         try:
             save_image(self._folder / _output_name(picture, ".jpg"), drawn)
         except ResourceError as error:
-            return picture, found, error
-        return picture, found, None
+            return result, error
+        return result, None
 
     def finish(self, picture: Picture, drawing: np.ndarray | ResourceError | None) -> None:
         """Add a drawn frame to its video. Raises ResourceError where something is not written."""
@@ -306,22 +186,10 @@ def _output_name(picture: Picture, suffix: str) -> str:
     return prefix + stem.decode(errors="ignore") + suffix
 
 
-def _results(picture: Picture, found: dict, classes: tuple[str, ...]) -> list[dict]:
-    """COCO results, with the names of file and class added."""
-    results = coco.to_results(
-        [found], [picture.image_id], range(1, len(classes) + 1), [picture.image.shape[:2]]
-    )
-    frame = {} if picture.frame is None else {"frame": picture.frame}
-    for result in results:
-        result["file_name"] = picture.path.name
-        result["category_name"] = classes[result["category_id"] - 1]
-        result.update(frame)
-    return results
-
-
-def _table_row(picture: Picture, found: dict, classes: tuple[str, ...]) -> str:
-    counts = np.bincount(found["labels"], minlength=len(classes) + 1)[1:]
-    what = ", ".join(f"{count} {name}" for name, count in zip(classes, counts) if count)
+def _table_row(result: Result) -> str:
+    counts = np.bincount(result.labels, minlength=len(result.classes) + 1)[1:]
+    what = ", ".join(f"{count} {name}" for name, count in zip(result.classes, counts) if count)
+    picture = result.picture
     name = picture.path.name + ("" if picture.frame is None else f" frame {picture.frame}")
     return f"{name:40s} {what or '-'}"
 

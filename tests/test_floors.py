@@ -16,7 +16,9 @@ FLOORS = (
     {"train_step"},
     {"runs", "prior_tuning", "ahead_of_time"},
     {"weights", "evaluate", "sweeps"},
-    {"train", "trainer", "predict"},
+    {"result", "train", "trainer"},
+    {"predictor"},
+    {"predict"},
     {"main", "commands"},
     {"cli"},
 )

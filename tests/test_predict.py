@@ -1,6 +1,7 @@
 import json
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import jax
@@ -8,11 +9,14 @@ import jax.numpy as jnp
 import micro
 import numpy as np
 import pytest
+from PIL import Image
 
 import ssd_jax
 from ssd_jax import evaluate, predict, train
-from ssd_jax.data import decode
+from ssd_jax.data import augment, decode
 from ssd_jax.errors import CheckpointError, ConfigError, DataError, ResourceError
+from ssd_jax.predictor import Predictor
+from ssd_jax.result import Picture
 from ssd_jax.runtime import devices
 from ssd_jax.types import Detections
 
@@ -71,15 +75,15 @@ def test_the_threshold_and_the_batch_do_not_change_what_is_found(run, pictures, 
 
 def test_predictions_agree_with_the_evaluation(run):
     """The same scene through a file and through the evaluator's loader."""
-    predictor = predict.Predictor(run, "best")
+    predictor = Predictor(run, "best")
     source = train.sources.make_source(("shapes:test:3",), micro.get_config())
-    images = [predict.Picture(i, None, None, source[i]["image"]) for i in range(3)]
-    from_files = [found for _, found in predictor.detect(images)]
+    images = [Picture(i, None, None, source[i]["image"]) for i in range(3)]
+    from_files = predictor.detect(images)
     evaluator = evaluate.Evaluator(predictor.detector, source, predictor._runner)
     evaluated = [row for _, rows in evaluator._detect_batches(predictor._variables) for row in rows]
     for expected, found in zip(evaluated[:3], from_files):
-        np.testing.assert_array_equal(found["labels"], expected["labels"])
-        np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-6)
+        np.testing.assert_array_equal(found.labels, expected["labels"])
+        np.testing.assert_allclose(found.relative_boxes, expected["boxes"], atol=1e-6)
 
 
 def test_arrays_and_paths_of_any_size_are_predicted_in_python(run, pictures, tmp_path):
@@ -89,15 +93,14 @@ def test_arrays_and_paths_of_any_size_are_predicted_in_python(run, pictures, tmp
     predictor = ssd_jax.load(run)
     mixed = [decode.read_image(paths[0]), paths[1], str(paths[2])]
     found = predictor(mixed, score_threshold=0.1)
-    assert len(found) == 3 and sum(len(each["boxes"]) for each in found) == len(results) > 0
+    assert len(found) == 3 and sum(map(len, found)) == len(results) > 0
     for image_id, each in enumerate(found):
         expected = [result for result in results if result["image_id"] == image_id]
-        names = [predictor.classes[label - 1] for label in each["labels"]]
-        assert names == [result["category_name"] for result in expected]
-        x_min, y_min, x_max, y_max = each["boxes"].T
+        assert each.names == [result["category_name"] for result in expected]
+        x_min, y_min, x_max, y_max = each.boxes.T
         xywh = np.stack([x_min, y_min, x_max - x_min, y_max - y_min], 1)
         np.testing.assert_allclose(xywh, [r["bbox"] for r in expected], atol=0.02)
-        np.testing.assert_allclose(each["scores"], [r["score"] for r in expected], atol=1e-4)
+        np.testing.assert_allclose(each.scores, [r["score"] for r in expected], atol=1e-4)
     assert predictor([]) == []
 
 
@@ -141,18 +144,18 @@ def rows_of(predictor, monkeypatch):
 )
 def test_one_picture_fills_no_batch_of_many(run_of_16, monkeypatch, count, expected):
     """On two devices a small batch has two rows; what is found is the same in either."""
-    predictor = predict.Predictor(run_of_16)
+    predictor = Predictor(run_of_16)
     rows, images = rows_of(predictor, monkeypatch), scenes(count)
     found = predictor(images, score_threshold=0.05)
     assert rows == expected and len(found) == count
     (alone,) = predictor(images[-1:], score_threshold=0.05)
-    assert len(alone["labels"]) == len(found[-1]["labels"]) > 0
-    for name in ("boxes", "scores"):
-        np.testing.assert_allclose(alone[name], found[-1][name], atol=1e-3)
+    assert len(alone) == len(found[-1]) > 0
+    np.testing.assert_allclose(alone.boxes, found[-1].boxes, atol=1e-3)
+    np.testing.assert_allclose(alone.scores, found[-1].scores, atol=1e-3)
 
 
 def test_two_programs_are_compiled_each_when_it_is_needed(run_of_16, caplog):
-    predictor, images = predict.Predictor(run_of_16), scenes(18)
+    predictor, images = Predictor(run_of_16), scenes(18)
 
     def compiled():
         names = [record.getMessage().partition(" with ")[0] for record in caplog.records]
@@ -207,21 +210,43 @@ def test_a_batch_is_computed_while_the_one_before_is_used(kind):
 
 def test_an_error_in_a_thread_is_the_error_of_the_call(run, monkeypatch):
     """Of reading and resizing, and no thread is left behind."""
-    predictor, before = predict.Predictor(run), set(threading.enumerate())
-    monkeypatch.setattr(predict.augment, "resize", lambda *_: 1 / 0)
+    predictor, before = Predictor(run), set(threading.enumerate())
+    monkeypatch.setattr(augment, "resize", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predictor(scenes(9))
     assert set(threading.enumerate()) <= before
 
 
+def test_one_image_of_any_kind_has_one_result(run, pictures):
+    predictor, path = ssd_jax.load(str(run)), pictures / "b.jpg"
+    pixels = decode.read_image(path)
+    (expected,) = predictor([path], 0.1)
+    assert len(expected)
+    for image in (path, str(path), pixels, Image.fromarray(pixels), Image.open(path)):
+        found = predictor(image, 0.1)
+        np.testing.assert_array_equal(found.boxes, expected.boxes)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+    gray = predictor(Image.fromarray(pixels).convert("L"), 0.0)
+    assert gray.picture.image.shape == pixels.shape
+
+
+def test_threads_may_share_a_predictor(run):
+    predictor, images = Predictor(run), scenes(8)
+    expected = [predictor(image, 0.05) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda image: predictor(image, 0.05), images))
+    for one, other in zip(found, expected):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+
+
 def test_what_is_no_image_is_refused_in_python(run, pictures):
     predictor = ssd_jax.load(run)
-    with pytest.raises(TypeError, match="a list of arrays or paths"):
-        predictor(str(pictures / "b.jpg"))
-    with pytest.raises(TypeError, match=r"not float64 \(4, 4, 3\)"):
-        predictor([np.zeros((4, 4, 3))])
-    with pytest.raises(DataError, match="nothing.jpg"):
-        predictor([pictures / "nothing.jpg"])
+    for image in (np.zeros((4, 4, 3)), [np.zeros((4, 4, 3))]):
+        with pytest.raises(TypeError, match=r"not float64 \(4, 4, 3\)"):
+            predictor(image)
+    for image in (pictures / "nothing.jpg", [str(pictures / "nothing.jpg")]):
+        with pytest.raises(DataError, match="nothing.jpg"):
+            predictor(image)
 
 
 def test_globs_and_their_absence(pictures, tmp_path):

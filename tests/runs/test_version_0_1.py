@@ -10,11 +10,12 @@ import pytest
 
 import ssd_jax
 from configs import ssd300_vgg16_voc
-from ssd_jax import evaluate, predict, train
+from ssd_jax import evaluate, train
 from ssd_jax.config import versions
 from ssd_jax.config.serialization import from_saved, to_dict, to_saved
 from ssd_jax.data import sources
 from ssd_jax.errors import CheckpointError, ConfigError
+from ssd_jax.result import Picture
 from ssd_jax.runs.folder import read_run_info
 from ssd_jax.runs.metrics import read_metrics, rename_metrics
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results
@@ -34,12 +35,12 @@ def test_it_predicts_as_it_did():
     predictor = ssd_jax.load(FIXTURE)
     assert predictor.step == EXPECTED["best_step"]
     source = sources.make_source(SCENES, predictor.detector.config)
-    pictures = [predict.Picture(i, Path(), None, source[i]["image"]) for i in range(2)]
+    pictures = [Picture(i, None, None, source[i]["image"]) for i in range(2)]
     detections = predictor.detect(pictures)
-    for expected, (_, found) in zip(EXPECTED["detections"], detections, strict=True):
-        np.testing.assert_array_equal(found["labels"][:5], expected["labels"])
-        np.testing.assert_allclose(found["scores"][:5], expected["scores"], atol=1e-4)
-        np.testing.assert_allclose(found["boxes"][:5], expected["boxes"], atol=1e-3)
+    for expected, found in zip(EXPECTED["detections"], detections, strict=True):
+        np.testing.assert_array_equal(found.labels[:5], expected["labels"])
+        np.testing.assert_allclose(found.scores[:5], expected["scores"], atol=1e-4)
+        np.testing.assert_allclose(found.relative_boxes[:5], expected["boxes"], atol=1e-3)
 
 
 def test_it_is_evaluated_as_it_was(run):

@@ -17,7 +17,8 @@ from ssd_jax.detector import build_detector, predict
 from ssd_jax.errors import CheckpointError
 from ssd_jax.multibox import boxes as box_ops
 from ssd_jax.parameter_names import flatten_parameters
-from ssd_jax.predict import Picture, Predictor
+from ssd_jax.predictor import Predictor
+from ssd_jax.result import Picture
 from ssd_jax.train_step import abstract_state, inference_variables
 from ssd_jax.types import Detections
 from ssd_jax.weights import import_run, initialize, tflite
@@ -321,10 +322,10 @@ def test_raccoons_are_found_as_other_animals(real_data, tmp_path, capsys):
         for i in range(len(source))
     )
     names, covered = [], 0
-    for picture, found in predictor.detect(pictures, 0.5):
-        classes = [config.data.classes[label - 1] for label in found["labels"]]
-        others = found["boxes"][[name != "person" for name in classes]]
-        truths = source[picture.image_id]["boxes"]
+    for found in predictor.detect(pictures, 0.5):
+        classes = found.names
+        others = found.relative_boxes[[name != "person" for name in classes]]
+        truths = source[found.picture.image_id]["boxes"]
         covered += int((box_ops.iou(truths, others).max(1, initial=0) >= 0.5).sum())
         names += classes
     alike = sum(name in ("cat", "dog", "bear") for name in names)
