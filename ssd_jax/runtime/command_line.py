@@ -18,6 +18,7 @@ from ssd_jax.config import packaged
 from ssd_jax.config.schema import FIELDS
 from ssd_jax.config.versions import RENAMED_FIELDS
 from ssd_jax.errors import ConfigError, ResourceError, SsdError
+from ssd_jax.runtime.suggestions import is_field, suggest
 
 _DISK_ERRORS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM,
@@ -99,10 +100,28 @@ def _parse(argv: list[str]) -> list[str]:
     except SystemExit:
         sys.exit(0)  # --help; absl would call that a failure
     except Exception as error:  # a config file is a program, and may fail in any way
-        raise ConfigError(f"{format_error(error)}\nSee --help, or the README") from error
+        message = _explain_unknown(error, argv) or format_error(error)
+        raise ConfigError(f"{message}\nSee --help, or the README") from error
     if unknown:
         raise ConfigError(f"unknown argument {' '.join(unknown)}: flags are written --name=value")
     return argv[:1]
+
+
+def _explain_unknown(error: Exception, argv: list[str]) -> str:
+    """Of a flag or field that does not exist, with what may have been meant; "" of others."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        name = error.flagname
+    elif isinstance(error, AttributeError | KeyError):
+        fields = (re.match(r"--?config\.([\w.]+)", argument) for argument in argv)
+        name = next((f"config.{each[1]}" for each in fields if each and not is_field(each[1])), "")
+    else:
+        return ""
+    if not name:
+        return ""
+    meant = suggest(name, list(flags.FLAGS))
+    return f"there is no --{name}" + (
+        f": did you mean --{' or --'.join(meant)}?" if meant else ""
+    )  # fmt: skip
 
 
 def _with_config_file(argv: list[str]) -> list[str]:
