@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ssd_jax.data import augment, decode
 from ssd_jax.detector import predict
@@ -52,7 +52,7 @@ class Predictor:
 
         Args:
             images: a path of an image file, an array uint8 [H, W, 3] RGB, or an image of Pillow; or
-                a list of such, of any sizes.
+                a list of such, of any sizes. Files and images of Pillow are turned as EXIF says.
             score_threshold: detections from this score on, in [0, 1].
 
         Raises DataError for a file that cannot be read, TypeError for another kind of image.
@@ -105,7 +105,7 @@ def _to_picture(numbered: tuple[int, AnyImage]) -> Picture:
     if isinstance(image, str | os.PathLike):
         return read_picture(number, Path(image))
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
         raise TypeError(
             "an image must be a path, an image of Pillow, or an array uint8 [H, W, 3] RGB, not "
@@ -115,6 +115,9 @@ def _to_picture(numbered: tuple[int, AnyImage]) -> Picture:
 
 
 def read_picture(number: int, path: Path) -> Picture:
-    """The picture of a file. Raises DataError for one that cannot be read, or is too large."""
+    """The picture of a file, turned as EXIF says: what a viewer shows.
+
+    Raises DataError for one that cannot be read, or is too large.
+    """
     decode.read_header(path)  # raises for a picture too large for memory
-    return Picture(number, path, None, decode.read_image(path))
+    return Picture(number, path, None, decode.read_image(path, upright=True))

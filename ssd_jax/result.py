@@ -103,7 +103,8 @@ class Result:
     def to_coco(self) -> list[dict[str, Any]]:
         """COCO results: image_id, category_id (the label), bbox [x, y, width, height], score.
 
-        With the name of the class, and of the file and the number of the frame where there is one.
+        With the name of the class, width and height of the picture as it is shown (EXIF), and the
+        name of the file and the number of the frame where there is one.
         """
         found = {"boxes": self.relative_boxes, "scores": self.scores, "labels": self.labels}
         results = coco.to_results(
@@ -114,6 +115,7 @@ class Result:
             if self.picture.path is not None:
                 each["file_name"] = self.picture.path.name
             each["category_name"] = self.classes[each["category_id"] - 1]
+            each["image_height"], each["image_width"] = self.picture.image.shape[:2]
             if self.picture.frame is not None:
                 each["frame"] = self.picture.frame
         return results

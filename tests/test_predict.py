@@ -230,6 +230,26 @@ def test_one_image_of_any_kind_has_one_result(run, pictures):
     assert gray.picture.image.shape == pixels.shape
 
 
+def test_a_photograph_of_a_phone_is_upright(run, tmp_path):
+    """The sensor's rows are columns of the picture, which EXIF says; an array has no EXIF."""
+    stored = scenes(1)[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to show it
+    Image.fromarray(stored).resize((120, 80)).save(tmp_path / "phone.png", exif=exif)
+    predictor = Predictor(run)
+    upright = np.rot90(np.asarray(Image.fromarray(stored).resize((120, 80))), -1)
+    expected = predictor(np.ascontiguousarray(upright), 0.05)
+    assert len(expected)
+    for image in (tmp_path / "phone.png", Image.open(tmp_path / "phone.png")):
+        found = predictor(image, 0.05)
+        np.testing.assert_array_equal(found.picture.image, upright)
+        np.testing.assert_array_equal(found.boxes, expected.boxes)
+    result = predict.predict_files(run, str(tmp_path / "phone.png"), tmp_path / "out", 0.05)[0]
+    assert (result["image_height"], result["image_width"]) == (120, 80)
+    (drawn,) = (tmp_path / "out").glob("*.jpg")
+    assert decode.read_image(drawn).shape == (120, 80, 3)
+
+
 def test_threads_may_share_a_predictor(run):
     predictor, images = Predictor(run), scenes(8)
     expected = [predictor(image, 0.05) for image in images]

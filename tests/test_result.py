@@ -42,6 +42,7 @@ def test_coco_results():
     assert first == {
         "image_id": 7, "category_id": 2, "bbox": [10, 10, 40, 20], "score": pytest.approx(0.9),
         "file_name": "b.jpg", "category_name": "dog", "frame": 3,
+        "image_height": 40, "image_width": 100,
     }  # fmt: skip
     assert second["category_name"] == "cat" and second["bbox"] == [0, 0, 100, 40]
     assert "file_name" not in result().to_coco()[0]
