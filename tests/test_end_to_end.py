@@ -101,7 +101,7 @@ def digest(folder):
     [
         ([], 2, "--config=configs/NAME.py is required"),
         (["--config=configs/nothing.py"], 2, "no such file configs/nothing.py\n"),
-        (["--config=configs/quickstart.py", "--config.optim.learning_rat=1"], 2, "Did you"),
+        (["--config=configs/quickstart.py", "--config.optim.learning_rat=1"], 2, "did you mean --"),
         (["--config=configs/quickstart.py", "--config.batch_size=many"], 2, "batch_size"),
         (["--config=configs/quickstart.py", "--mode=fly"], 2, "fly"),
         (["--config=configs/quickstart.py", "extra"], 2, "extra"),
