@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import ROOT
+from commands import MICRO, ROOT
 
 from ssd_jax import cli
 from ssd_jax.errors import ConfigError
@@ -45,11 +45,7 @@ def test_a_wrong_name_is_answered_with_the_nearest():
 
 
 def test_a_config_by_name_trains_and_evaluates_in_an_empty_folder(tmp_path):
-    settings = (
-        "--config=quickstart", "--config.steps=2", "--config.optim.warmup_steps=1",
-        "--config.batch_size=2", "--config.image_size=(96, 96)", "--workdir=run",
-        "--config.data.train=('shapes:train:8',)", "--config.data.test=('shapes:test:4',)",
-    )  # fmt: skip
+    settings = ("--config=quickstart", "--workdir=run", *MICRO[1:])
     trained = ssd_jax(tmp_path, "train", *settings)
     assert trained.returncode == 0, trained.stderr
     first = json.loads((tmp_path / "run" / "results.json").read_text())
