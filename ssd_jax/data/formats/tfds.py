@@ -56,7 +56,8 @@ def read(
         import tensorflow_datasets as tfds
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"tfds:{place} needs TensorFlow Datasets: pip install tensorflow-datasets {error.name}"
+            f"tfds:{place} needs TensorFlow Datasets: "
+            "pip install tensorflow-datasets importlib_resources"
         ) from error
 
     builder = _open(tfds, folder)

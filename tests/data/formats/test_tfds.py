@@ -28,7 +28,7 @@ from ssd_jax import evaluate
 from ssd_jax.data import sources
 from ssd_jax.data.formats import coco, tfds
 from ssd_jax.data.scan import Scan
-from ssd_jax.errors import DataError
+from ssd_jax.errors import ConfigError, DataError
 from ssd_jax.types import CROWD, DIFFICULT, PLAIN
 
 
@@ -265,6 +265,12 @@ def test_what_is_not_prepared_is_answered_with_the_command(tmp_path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(DataError, match=f"{tmp_path}/tensorflow_datasets/voc/2012: no prepared"):
         tfds.read("voc/2012", "train")
+
+
+def test_without_the_extra_it_is_said_what_to_install(voc2007, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ConfigError, match="pip install tensorflow-datasets importlib_resources"):
+        tfds.read(voc2007, "train")
 
 
 def test_a_missing_set_loads_neither_tfds_nor_tensorflow(tmp_path):
