@@ -30,7 +30,7 @@ def main() -> None:
 
     if not is_main_process():
         return
-    folder = Path(flags.FLAGS.workdir or "runs/quickstart")
+    folder = Path(flags.FLAGS.workdir or training.default_workdir())
     scenes = Shapes("val", 4, tuple(flags.FLAGS.config.image_size))
     for i in range(len(scenes)):
         save_image(folder / "unseen" / f"{i}.png", scenes[i]["image"])

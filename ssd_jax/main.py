@@ -54,7 +54,7 @@ def _run(profiled: range) -> None:
     from ssd_jax.train import train_and_evaluate
 
     given = flags.FLAGS
-    config, folder = given.config, Path(given.workdir or _default_workdir())
+    config, folder = given.config, Path(given.workdir or default_workdir())
     if given.mode == "train":
         scores = train_and_evaluate(config, folder, profiled)
     else:
@@ -66,7 +66,8 @@ def _run(profiled: range) -> None:
     print(f"mAP@.5      {scores[PRIMARY_METRIC]:.4f}")
 
 
-def _default_workdir() -> Path:
+def default_workdir() -> Path:
+    """runs/NAME of the config file."""
     file_name = config_flags.get_config_filename(flags.FLAGS["config"])
     return Path("runs") / Path(file_name.partition(":")[0]).stem
 

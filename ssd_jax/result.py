@@ -1,11 +1,13 @@
 """What a detector finds in one picture."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
+from PIL import Image
 
 from ssd_jax.metrics import coco
 from ssd_jax.visualize.boxes import draw_boxes
@@ -86,16 +88,10 @@ class Result:
 
     def show(self) -> None:
         """Open the drawn image in the viewer of this computer."""
-        from PIL import Image
-
         Image.fromarray(self.draw()).show()
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
-        import io
-
-        from PIL import Image
-
         content = io.BytesIO()
         Image.fromarray(self.draw()).save(content, "PNG")
         return content.getvalue()

@@ -119,9 +119,8 @@ def _explain_unknown(error: Exception, argv: list[str]) -> str:
     if not name:
         return ""
     meant = suggest(name, list(flags.FLAGS))
-    return f"there is no --{name}" + (
-        f": did you mean --{' or --'.join(meant)}?" if meant else ""
-    )  # fmt: skip
+    hint = f": did you mean --{' or --'.join(meant)}?" if meant else ""
+    return f"there is no --{name}{hint}"
 
 
 def _with_config_file(argv: list[str]) -> list[str]:

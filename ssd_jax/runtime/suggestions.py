@@ -39,6 +39,4 @@ def suggest(name: str, flags: Iterable[str]) -> list[str]:
 
 def is_field(name: str) -> bool:
     """Whether a config may have this field, or a block of this name."""
-    return any(
-        fnmatchcase(name, field) or field.startswith(f"{name}.") for field in FIELDS
-    )  # fmt: skip
+    return any(fnmatchcase(name, field) or field.startswith(f"{name}.") for field in FIELDS)
