@@ -1,6 +1,6 @@
 """Weight files of tensors by name: safetensors, npz, and PyTorch's pth. Nothing is unpickled.
 
-Formats: the `safetensors` package; numpy `lib/format.py`; `torch.load` with `weights_only=True`.
+Formats: the `safetensors` package; numpy `lib/format.py`; `pytorch_file`.
 Every read is bounded by the size of the file.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from ssd_jax.errors import CheckpointError
+from ssd_jax.weights import pytorch_file
 from ssd_jax.weights.imported import ImportedWeights
 
 _MAX_EXPANSION = 100  # that a file may grow when it is unpacked; trained weights hardly do
@@ -25,7 +26,10 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Raises CheckpointError for a file that is damaged or none of these.
     """
-    readers = {".safetensors": safetensors, ".npz": npz, ".pth": pth, ".pt": pth}
+    readers = {
+        ".safetensors": safetensors, ".npz": npz, ".pth": pytorch_file.read,
+        ".pt": pytorch_file.read,
+    }  # fmt: skip
     if path.suffix not in readers:
         raise CheckpointError(f"{path}: unknown suffix; weight files are {', '.join(readers)}")
     with _unreadable_as_error(path):
@@ -87,25 +91,6 @@ def _npy(file, size: int) -> np.ndarray:
     if dtype.itemsize * math.prod(shape) != len(content):
         raise ValueError(f"{shape} of {dtype} in {len(content)} bytes")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if by_column else "C")
-
-
-def pth(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of a PyTorch file, of its `model` or `state_dict` where it holds more."""
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise CheckpointError(
-            f"{path} needs PyTorch to be read: pip install torch, or convert it to safetensors"
-        ) from error
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("model", "state_dict"):
-        state = state.get(key, state)
-    values = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    numbers = sum(value.numel() for value in values.values())
-    if not 0 < 4 * numbers <= _MAX_EXPANSION * path.stat().st_size:
-        raise ValueError(f"{len(values)} tensors by name that claim to hold {numbers} numbers")
-    floats = {name: v.float() if v.is_floating_point() else v for name, v in values.items()}
-    return {name: value.detach().numpy() for name, value in floats.items()}
 
 
 def parse_native(found: dict[str, np.ndarray]) -> ImportedWeights:

@@ -3,7 +3,6 @@
 import io
 import json
 import struct
-import sys
 import zipfile
 
 import fuzz
@@ -163,29 +162,3 @@ def test_our_own_names_make_a_round_trip(tmp_path):
 def test_an_npz_of_other_names_is_refused():
     with pytest.raises(CheckpointError, match="'features.0.weight' .* none of params/"):
         files.parse_native({"features.0.weight": np.zeros((1, 2), np.float32)})
-
-
-def test_pytorch_tensors_come_back_without_unpickling_more(tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    path = tmp_path / "x.pth"
-    state = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2, dtype=torch.bfloat16)}
-    for content in (state, {"model": state, "epoch": 3}, {"state_dict": state}):
-        torch.save(content, path)
-        found = files.read_tensors(path)
-        np.testing.assert_array_equal(found["a"], np.arange(6.0).reshape(2, 3).T)
-        assert found["b"].dtype == np.float32 and found.keys() == state.keys()
-    data = path.read_bytes()
-    for length in range(0, len(data), 97):
-        path.write_bytes(data[:length])
-        with pytest.raises(CheckpointError, match=r"x\.pth: not a complete"):
-            files.read_tensors(path)
-    for content in ({"a": pytest.fail}, {"epoch": 3}, [1], {"a": torch.ones(1).expand(2**40)}):
-        torch.save(content, path)
-        with pytest.raises(CheckpointError, match=r"x\.pth: not a complete"):
-            files.read_tensors(path)
-
-
-def test_without_pytorch_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(CheckpointError, match="pip install torch"):
-        files.read_tensors(tmp_path / "x.pth")
