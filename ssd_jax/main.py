@@ -51,7 +51,7 @@ def _run(profiled: range) -> None:
     from ssd_jax.evaluate import evaluate_run
     from ssd_jax.runs.results import PRIMARY_METRIC, format_scores
     from ssd_jax.runtime import distributed
-    from ssd_jax.train import train_and_evaluate
+    from ssd_jax.training import train_and_evaluate
 
     given = flags.FLAGS
     config, folder = given.config, Path(given.workdir or default_workdir())

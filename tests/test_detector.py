@@ -7,7 +7,7 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax import evaluate, train
+from ssd_jax import evaluate, training
 from ssd_jax.detector import (
     build_checked_detector,
     build_detector,
@@ -148,7 +148,7 @@ def test_all_problems_are_in_one_message():
 
 def test_training_refuses_what_does_not_fit_and_leaves_the_folder_free(tmp_path):
     with pytest.raises(ConfigError, match="matches no parameter"):
-        train.train_and_evaluate(micro.get_config(optim__frozen=("conv1_1",)), tmp_path)
+        training.train_and_evaluate(micro.get_config(optim__frozen=("conv1_1",)), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 

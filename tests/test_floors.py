@@ -16,7 +16,7 @@ FLOORS = (
     {"train_step"},
     {"runs", "prior_tuning", "ahead_of_time"},
     {"weights", "evaluate", "sweeps"},
-    {"result", "train", "trainer"},
+    {"result", "training", "trainer"},
     {"predictor"},
     {"predict"},
     {"main", "commands"},
@@ -34,7 +34,7 @@ ONLY = {
     "yaml": {"data.formats.yolo"},
     "tensorflow": set(),
     "tensorflow_datasets": {"data.formats.tfds"},
-    "torch": {"weights.files"},
+    "torch": set(),
 }
 DEVICE_WORDS = {"local_devices", "devices", "process_index", "process_count", "device_count",
                 "local_device_count", "pmap", "shard_map"}  # fmt: skip

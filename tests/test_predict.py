@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import ssd_jax
-from ssd_jax import evaluate, predict, train
+from ssd_jax import evaluate, predict, training
 from ssd_jax.data import augment, decode
 from ssd_jax.errors import CheckpointError, ConfigError, DataError, ResourceError
 from ssd_jax.predictor import Predictor
@@ -25,7 +25,7 @@ from ssd_jax.types import Detections
 def run(tmp_path_factory):
     """A run whose checkpoint is hardly trained: its boxes are nonsense, but boxes."""
     folder = tmp_path_factory.mktemp("run")
-    train.train_and_evaluate(micro.get_config(steps=2), folder)
+    training.train_and_evaluate(micro.get_config(steps=2), folder)
     return folder
 
 
@@ -50,7 +50,7 @@ def test_a_folder_gives_pictures_and_coco_results(run, pictures, tmp_path, capsy
     names, sizes = ["a é.png", "b.jpg", "c.jpeg"], [(20, 33), (90, 60), (50, 50)]
     for result in results:
         assert result["file_name"] == names[result["image_id"]]
-        assert result["category_name"] == train.sources.shapes.CLASSES[result["category_id"] - 1]
+        assert result["category_name"] == training.sources.shapes.CLASSES[result["category_id"] - 1]
         assert result["score"] >= 0.05 and "frame" not in result
         x, y, w, h = result["bbox"]
         width, height = sizes[result["image_id"]]
@@ -76,7 +76,7 @@ def test_the_threshold_and_the_batch_do_not_change_what_is_found(run, pictures, 
 def test_predictions_agree_with_the_evaluation(run):
     """The same scene through a file and through the evaluator's loader."""
     predictor = Predictor(run, "best")
-    source = train.sources.make_source(("shapes:test:3",), micro.get_config())
+    source = training.sources.make_source(("shapes:test:3",), micro.get_config())
     images = [Picture(i, None, None, source[i]["image"]) for i in range(3)]
     from_files = predictor.detect(images)
     evaluator = evaluate.Evaluator(predictor.detector, source, predictor._runner)
@@ -109,12 +109,12 @@ def run_of_16(tmp_path_factory, request):
     """A run whose evaluations and predictions have batches of 16."""
     folder = tmp_path_factory.mktemp("run")
     config = micro.get_config(steps=2, eval_batch_size=16, parallel=request.param)
-    train.train_and_evaluate(config, folder)
+    training.train_and_evaluate(config, folder)
     return folder
 
 
 def scenes(count):
-    source = train.sources.make_source((f"shapes:test:{count}",), micro.get_config())
+    source = training.sources.make_source((f"shapes:test:{count}",), micro.get_config())
     return [source[index]["image"] for index in range(count)]
 
 

@@ -8,7 +8,7 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax import train, trainer
+from ssd_jax import trainer, training
 from ssd_jax.data import sources
 from ssd_jax.errors import DataError, NonFiniteLossError
 from ssd_jax.runs.checkpoint import Checkpoints
@@ -52,7 +52,7 @@ def step_by_step(folder, runner, monkeypatch, **changes):
     monkeypatch.setattr(runner, "fetch", counted)
     config = micro.get_config(steps=10, save_every=0, eval_every=0, **changes)
     try:
-        train.train_and_evaluate(config, folder)
+        training.train_and_evaluate(config, folder)
     finally:
         if guard:
             guard.pop().__exit__(None, None, None)
@@ -107,7 +107,7 @@ def test_the_next_batch_is_sent_while_a_step_runs(tmp_path, monkeypatch, no_pict
     monkeypatch.setattr(devices.Pmap, "shard", sending)
     monkeypatch.setattr(trainer.StepTrace, "before_step", waiting)
     monkeypatch.setattr(trainer.Trainer, "_evaluate", lambda self, step: None)
-    train.train_and_evaluate(micro.get_config(steps=4), tmp_path)
+    training.train_and_evaluate(micro.get_config(steps=4), tmp_path)
     assert began[1] == 2 and sent == [1, 2, 3, 4]
     assert all(number <= step + 1 for step, number in began.items())
 
@@ -123,7 +123,7 @@ def test_a_batch_that_cannot_be_read_ends_the_run_with_its_error(
 
     monkeypatch.setattr(trainer.loader, "training_batches", broken)
     with pytest.raises(DataError, match="an image is gone"):
-        train.train_and_evaluate(micro.get_config(), tmp_path)
+        training.train_and_evaluate(micro.get_config(), tmp_path)
     assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
 
 
@@ -134,7 +134,7 @@ def test_an_update_that_overflows_is_not_saved(tmp_path, no_pictures, parallel):
     config.optim.warmup_steps = 1  # step 1 has a rate of 0
     config.optim.learning_rate, config.optim.bias_lr_multiplier = 1e36, 1e6
     with pytest.raises(NonFiniteLossError, match=r"step 2: .* is not saved; .*lower config\.optim"):
-        train.train_and_evaluate(config, tmp_path)
+        training.train_and_evaluate(config, tmp_path)
     with Checkpoints(tmp_path / "checkpoints", create=False) as checkpoints:
         assert checkpoints.latest_step() == 1
 
@@ -143,7 +143,7 @@ def test_a_line_tells_means_of_its_steps_and_the_newest_of_rate_and_counts(tmp_p
     """Each line of three steps against the lines of the single steps; the last line is of one."""
     for name, log_every in (("each", 1), ("third", 3)):
         config = micro.get_config(steps=7, log_every=log_every, optim__schedule="cosine")
-        train.train_and_evaluate(config, tmp_path / name)
+        training.train_and_evaluate(config, tmp_path / name)
     each, third = metrics(tmp_path / "each"), metrics(tmp_path / "third")
     assert list(third) == [3, 6, 7]
     for last, steps in ((3, (1, 2, 3)), (6, (4, 5, 6)), (7, (7,))):

@@ -18,7 +18,7 @@ import numpy as np
 from configs import quickstart, ssd300_mobilenet_v1_coco
 from scripts.benchmarks import subject, timing
 from scripts.benchmarks.report import Row
-from ssd_jax import train, trainer
+from ssd_jax import trainer, training
 from ssd_jax.detector import Detector, build_detector
 from ssd_jax.evaluate import Evaluator
 from ssd_jax.runs.metrics import MetricsFile
@@ -34,7 +34,7 @@ _SCALAR_METRICS = (  # of a step, as many as `train_step` returns
 )  # fmt: skip
 # What `python -m ssd_jax.main` does to the end of its first step, without reading the data set.
 _FIRST_STEP = """
-from ssd_jax import train  # imports all that a run does
+from ssd_jax import training  # imports all that a run does
 from ssd_jax.runtime.compilation import configure_jax
 configure_jax()
 from configs import quickstart
@@ -81,9 +81,9 @@ def recompilation(rounds: int, quick: bool) -> Iterator[Row]:
             counts.append(len(compiled.names))
             return scores
 
-    replaced = mock.patch.object(train, "Evaluator", CountingEvaluator)
+    replaced = mock.patch.object(training, "Evaluator", CountingEvaluator)
     with TemporaryDirectory() as folder, compiled, replaced:
-        train.train_and_evaluate(config, Path(folder))
+        training.train_and_evaluate(config, Path(folder))
     # The training step and the prediction are two programs; pmap names what it compiles _fun.
     expected = ("train_step", "predict", "_fun")
     programs = [name for name in compiled.names if any(each in name for each in expected)]

@@ -261,6 +261,6 @@ def test_rate_and_waiting_are_told_since_the_last_time(clock):
 
 def test_what_does_not_log_does_not_pay_for_tensorboard():
     """Its import takes PyTorch's along, which would delay every message of a command."""
-    code = "import sys; from ssd_jax import train, predict; print('tensorboardX' in sys.modules)"
+    code = "import sys; from ssd_jax import training, predict; print('tensorboardX' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "False", result.stderr

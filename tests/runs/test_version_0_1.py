@@ -10,7 +10,7 @@ import pytest
 
 import ssd_jax
 from configs import ssd300_vgg16_voc
-from ssd_jax import evaluate, train
+from ssd_jax import evaluate, training
 from ssd_jax.config import versions
 from ssd_jax.config.serialization import from_saved, to_dict, to_saved
 from ssd_jax.data import sources
@@ -57,7 +57,7 @@ def test_it_resumes_as_it_did(run, runner):
     config = read_run_info(run).config.copy_and_resolve_references()
     with config.unlocked():
         config.update({"steps": 206, "log_every": 1, "parallel": runner})
-    train.train_and_evaluate(config, run)
+    training.train_and_evaluate(config, run)
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["step"] > 200]
     for expected in map(rename_metrics, EXPECTED["resumed"]):
         (line,) = [each for each in lines if each["step"] == expected["step"]

@@ -11,7 +11,7 @@ import pytest
 from commands import MICRO, ROOT, call, command
 
 from scripts import full_disk_test, kill_resume_test
-from ssd_jax import train
+from ssd_jax import training
 from ssd_jax.errors import CheckpointError, ConfigError, ResourceError
 
 LONG = [*MICRO, "--config.steps=100000", "--config.log_every=1"]
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(read
 def short(tmp_path_factory):
     """A run of six steps in this process: saved at 2, 4 and 6, evaluated at 3 and 6."""
     folder = tmp_path_factory.mktemp("short")
-    train.train_and_evaluate(micro.get_config(), folder)
+    training.train_and_evaluate(micro.get_config(), folder)
     return folder
 
 
@@ -145,7 +145,7 @@ def test_a_run_goes_on_from_the_save_before_a_damaged_one_and_ends_the_same(
     shutil.rmtree(best)
     harmed = max((latest / "6").rglob("d/*"), key=lambda path: path.stat().st_size)
     flip(harmed)
-    train.train_and_evaluate(micro.get_config(), run)
+    training.train_and_evaluate(micro.get_config(), run)
     said = capsys.readouterr().err
     assert f"latest/6 cannot be restored: {harmed.relative_to(latest / '6')} is damaged" in said
     assert "resumed at step 4 of 6" in said
@@ -163,7 +163,7 @@ def test_a_run_none_of_whose_saves_can_be_read_does_not_begin_again(short, tmp_p
     history = (run / "metrics.jsonl").read_text()
     for _ in range(2):
         with pytest.raises(CheckpointError, match="none of these checkpoints can be restored"):
-            train.train_and_evaluate(micro.get_config(), run)
+            training.train_and_evaluate(micro.get_config(), run)
     assert (run / "metrics.jsonl").read_text() == history
 
 
@@ -183,7 +183,7 @@ def test_a_run_none_of_whose_saves_can_be_read_does_not_begin_again(short, tmp_p
 def test_another_experiment_is_refused_with_the_difference(short, changes, named):
     before = {path: path.stat().st_mtime_ns for path in short.rglob("*") if path.name != ".lock"}
     with pytest.raises(ConfigError, match=named) as refused:
-        train.train_and_evaluate(micro.get_config(**changes), short)
+        training.train_and_evaluate(micro.get_config(**changes), short)
     assert refused.value.exit_code == 2
     for path, changed in before.items():
         assert path.is_dir() or path.stat().st_mtime_ns == changed

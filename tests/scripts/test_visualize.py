@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts import training_scene, visualize
-from ssd_jax import train
+from ssd_jax import training
 from ssd_jax.data import sources
 from ssd_jax.detector import build_detector, init_variables
 from ssd_jax.errors import ConfigError, DataError
@@ -54,7 +54,7 @@ def picture_of_negatives(scene, positives, negatives):
 def test_four_pictures_are_written(tmp_path, capsys, config, trained):
     run = tmp_path / "run" if trained else None
     if run:
-        train.train_and_evaluate(config, run)
+        training.train_and_evaluate(config, run)
     visualize.visualize(config, "train", "2", tmp_path / "output", run)
     pictures = {path.stem: cv2.imread(str(path)) for path in tmp_path.glob("output/*.png")}
     assert sorted(pictures) == sorted(NAMES)
@@ -66,7 +66,7 @@ def test_four_pictures_are_written(tmp_path, capsys, config, trained):
 
 
 def test_a_run_of_another_experiment_is_refused(tmp_path, config):
-    train.train_and_evaluate(config, tmp_path / "run")
+    training.train_and_evaluate(config, tmp_path / "run")
     other = micro.get_config(steps=2, matching__threshold=0.4)
     with pytest.raises(ConfigError, match="matching.threshold"):
         visualize.visualize(other, "train", "0", tmp_path / "output", tmp_path / "run")

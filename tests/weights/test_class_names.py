@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import voc_folders
 
-from ssd_jax import evaluate, train
+from ssd_jax import evaluate, training
 from ssd_jax.data import sources
 from ssd_jax.errors import DataError
 from ssd_jax.visualize.images import save_image
@@ -68,7 +68,7 @@ def test_a_synonym_keeps_its_column_and_the_report_says_so():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    train.train_and_evaluate(CONFIG, folder)
+    training.train_and_evaluate(CONFIG, folder)
     return folder
 
 

@@ -8,7 +8,7 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax import evaluate, train
+from ssd_jax import evaluate, training
 from ssd_jax.detector import build_detector
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.parameter_names import flatten_parameters
@@ -44,7 +44,7 @@ def equal(left, right):
 @pytest.fixture(scope="module")
 def classes():
     config = micro.get_config()
-    return train.sources.make_source(config.data.train, config).classes
+    return training.sources.make_source(config.data.train, config).classes
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_priors_of_a_file_are_the_runs_and_the_configs_those_of_training(
 
 def test_an_imported_run_is_evaluated_and_fine_tuned_from(run, tmp_path, capsys):
     assert PRIMARY_METRIC in evaluate.evaluate_run(run, micro.get_config())
-    train.train_and_evaluate(micro.get_config(init__source=str(run)), tmp_path)
+    training.train_and_evaluate(micro.get_config(init__source=str(run)), tmp_path)
     assert f"weights    {run}\n  backbone     loaded" in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ import micro
 import numpy as np
 import pytest
 
-from ssd_jax import evaluate, train, train_step, trainer
+from ssd_jax import evaluate, train_step, trainer, training
 from ssd_jax.detector import build_detector
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 from ssd_jax.runs.checkpoint import Checkpoints
@@ -38,7 +38,7 @@ def metrics(folder):
 def whole(tmp_path_factory):
     """A run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    scores = train.train_and_evaluate(micro.get_config(), folder)
+    scores = training.train_and_evaluate(micro.get_config(), folder)
     return folder, scores
 
 
@@ -89,10 +89,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypat
     config = micro.get_config()
     interrupt_at(monkeypatch, step)
     with pytest.raises(Interrupted, match=f"stopped at step {step}"):
-        train.train_and_evaluate(config, tmp_path)
+        training.train_and_evaluate(config, tmp_path)
     monkeypatch.undo()
     assert final_state(tmp_path, config).step == step
-    scores = train.train_and_evaluate(config, tmp_path)
+    scores = training.train_and_evaluate(config, tmp_path)
     assert scores == pytest.approx(whole[1], nan_ok=True)
     jax.tree.map(
         np.testing.assert_array_equal,
@@ -105,7 +105,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypat
 
 def test_jit_runs_the_same_loop(whole, tmp_path):
     config = micro.get_config(parallel="jit")
-    train.train_and_evaluate(config, tmp_path)
+    training.train_and_evaluate(config, tmp_path)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
         final_state(tmp_path, config).params, final_state(whole[0], config).params,
@@ -114,7 +114,7 @@ def test_jit_runs_the_same_loop(whole, tmp_path):
 
 def test_a_run_compiles_its_step_and_its_prediction_once(tmp_path, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
-        train.train_and_evaluate(micro.get_config(batch_size=2, steps=7, eval_every=2), tmp_path)
+        training.train_and_evaluate(micro.get_config(batch_size=2, steps=7, eval_every=2), tmp_path)
     compiled = [record.getMessage().partition(" with ")[0] for record in caplog.records]
     # pmap names what it compiles `_fun`: the step and the prediction, once each.
     assert compiled.count("Compiling jit(_fun)") == 2
@@ -122,7 +122,7 @@ def test_a_run_compiles_its_step_and_its_prediction_once(tmp_path, caplog):
 
 def test_a_finished_run_says_so_and_returns_its_scores(whole, capsys):
     folder, scores = whole
-    again = train.train_and_evaluate(micro.get_config(), folder)
+    again = training.train_and_evaluate(micro.get_config(), folder)
     said = capsys.readouterr().err
     assert "already done" in said
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(final_state(folder, micro.get_config())))
@@ -139,9 +139,9 @@ def test_scores_under_other_thresholds_are_not_taken_for_the_runs(whole):
 
 
 def test_a_finished_run_under_other_thresholds_keeps_its_history(tmp_path):
-    train.train_and_evaluate(micro.get_config(steps=2), tmp_path)
+    training.train_and_evaluate(micro.get_config(steps=2), tmp_path)
     before = metrics(tmp_path)
-    train.train_and_evaluate(micro.get_config(steps=2, postprocess__iou_threshold=0.9), tmp_path)
+    training.train_and_evaluate(micro.get_config(steps=2, postprocess__iou_threshold=0.9), tmp_path)
     assert metrics(tmp_path) == before
     assert (
         json.loads((tmp_path / "results.json").read_text())["postprocess"]["iou_threshold"] == 0.9
@@ -159,7 +159,7 @@ def from_detector(whole, **changes):
 def test_a_detector_is_scored_before_the_first_step_and_kept_until_beaten(
     whole, tmp_path, capsys, runner
 ):
-    train.train_and_evaluate(from_detector(whole, parallel=runner), tmp_path)
+    training.train_and_evaluate(from_detector(whole, parallel=runner), tmp_path)
     scored = [line for line in metrics(tmp_path) if PRIMARY_METRIC in line]
     assert [line["step"] for line in scored] == [0, 3]
     said = capsys.readouterr().err
@@ -181,7 +181,7 @@ def test_what_is_better_than_the_start_is_the_best(whole, tmp_path, monkeypatch,
         return found | {PRIMARY_METRIC: next(scores)}, picture
 
     monkeypatch.setattr(trainer.Evaluator, "__call__", evaluated)
-    train.train_and_evaluate(from_detector(whole), tmp_path)
+    training.train_and_evaluate(from_detector(whole), tmp_path)
     assert "no evaluation was better" not in capsys.readouterr().err
     with Checkpoints(tmp_path / "checkpoints", create=False) as checkpoints:
         assert checkpoints.best_step() == 3
@@ -191,8 +191,8 @@ def test_what_is_better_than_the_start_is_the_best(whole, tmp_path, monkeypatch,
 def test_a_kill_around_the_first_evaluation_changes_nothing(
     whole, tmp_path, monkeypatch, moment, capsys
 ):
-    train.train_and_evaluate(from_detector(whole), tmp_path / "undisturbed")
-    write = train.MetricsFile.write
+    training.train_and_evaluate(from_detector(whole), tmp_path / "undisturbed")
+    write = training.MetricsFile.write
 
     def killed(self, step, values):
         if moment == "after":
@@ -200,9 +200,9 @@ def test_a_kill_around_the_first_evaluation_changes_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train.MetricsFile, "write", killed)
-        train.train_and_evaluate(from_detector(whole), tmp_path / "killed")
-    train.train_and_evaluate(from_detector(whole), tmp_path / "killed")
+        patch.setattr(training.MetricsFile, "write", killed)
+        training.train_and_evaluate(from_detector(whole), tmp_path / "killed")
+    training.train_and_evaluate(from_detector(whole), tmp_path / "killed")
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "undisturbed")
     states = [
         final_state(tmp_path / name, from_detector(whole)) for name in ("killed", "undisturbed")
@@ -223,13 +223,13 @@ def test_the_learning_rate_is_scaled_where_the_source_detects_all_classes(
     )  # fmt: skip
     config.init.source = str(source)
     config.optim.update({"learning_rate": 0.04, "warmup_steps": 0, "lr_decay_fractions": ()})
-    train.train_and_evaluate(config, tmp_path / "undisturbed")
+    training.train_and_evaluate(config, tmp_path / "undisturbed")
     interrupt_at(monkeypatch, 2)
     with pytest.raises(Interrupted):
-        train.train_and_evaluate(config, tmp_path / "resumed")
+        training.train_and_evaluate(config, tmp_path / "resumed")
     monkeypatch.undo()
     shutil.rmtree(source)
-    train.train_and_evaluate(config, tmp_path / "resumed")
+    training.train_and_evaluate(config, tmp_path / "resumed")
     assert metrics(tmp_path / "resumed") == metrics(tmp_path / "undisturbed")
     states = [final_state(tmp_path / name, config) for name in ("resumed", "undisturbed")]
     jax.tree.map(np.testing.assert_array_equal, *states)
@@ -251,7 +251,7 @@ def test_the_learning_rate_is_scaled_where_the_source_detects_all_classes(
 def test_the_learning_rate_of_new_classes_is_that_of_the_config(whole, tmp_path, capsys):
     config = from_detector(whole, init__what="backbone", init__lr_multiplier=0.25, log_every=3)
     config.optim.update({"schedule": "step", "lr_decay_fractions": (), "warmup_steps": 0})
-    train.train_and_evaluate(config, tmp_path)
+    training.train_and_evaluate(config, tmp_path)
     rates = [line.get("train/learning_rate") for line in metrics(tmp_path)]
     assert rates[0] == pytest.approx(1e-12) and "0.25 times" not in capsys.readouterr().err
 
@@ -259,7 +259,7 @@ def test_the_learning_rate_of_new_classes_is_that_of_the_config(whole, tmp_path,
 def test_a_start_without_all_classes_is_not_scored(whole, tmp_path):
     """A backbone alone, or heads with a class that the source does not have."""
     config = from_detector(whole, init__what="backbone")
-    train.train_and_evaluate(config, tmp_path)
+    training.train_and_evaluate(config, tmp_path)
     assert [line["step"] for line in metrics(tmp_path) if PRIMARY_METRIC in line] == [3]
 
 
@@ -269,20 +269,20 @@ def test_a_run_that_made_no_step_does_not_claim_its_folder(tmp_path, monkeypatch
 
     monkeypatch.setattr(trainer.loader, "training_batches", no_batch)
     with pytest.raises(DataError):
-        train.train_and_evaluate(micro.get_config(augment__geometric=()), tmp_path)
+        training.train_and_evaluate(micro.get_config(augment__geometric=()), tmp_path)
     monkeypatch.undo()
-    train.train_and_evaluate(micro.get_config(steps=2), tmp_path)
+    training.train_and_evaluate(micro.get_config(steps=2), tmp_path)
 
 
 def test_more_steps_continue_a_finished_run(tmp_path):
-    train.train_and_evaluate(micro.get_config(steps=2), tmp_path)
-    train.train_and_evaluate(micro.get_config(steps=4), tmp_path)
+    training.train_and_evaluate(micro.get_config(steps=2), tmp_path)
+    training.train_and_evaluate(micro.get_config(steps=4), tmp_path)
     assert final_state(tmp_path, micro.get_config()).step == 4
 
 
 def test_another_experiment_in_the_same_folder_is_refused(whole):
     with pytest.raises(ConfigError, match=r"config\.optim\.momentum: 0\.9 -> 0\.5"):
-        train.train_and_evaluate(micro.get_config(optim__momentum=0.5), whole[0])
+        training.train_and_evaluate(micro.get_config(optim__momentum=0.5), whole[0])
 
 
 @pytest.mark.parametrize("change", [{}, {"optim__momentum": 0.5, "seed": 7}])
@@ -319,7 +319,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_named(tmp_path, monkey
     no_pictures(monkeypatch)
     poison(monkeypatch, (2, 4))
     config = micro.get_config(optim__ema_decay=0.9, log_every=1)
-    train.train_and_evaluate(config, tmp_path)
+    training.train_and_evaluate(config, tmp_path)
     state = final_state(tmp_path, config)
     assert (state.step, state.skipped, state.consecutive_skipped) == (6, 2, 0)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
@@ -334,7 +334,7 @@ def test_five_such_steps_in_a_row_end_the_run(tmp_path, monkeypatch):
     poison(monkeypatch, (2, *range(4, 9)))
     config = micro.get_config(steps=12, save_every=1)
     with pytest.raises(NonFiniteLossError, match="step 8: .*; 5 such steps in a row") as error:
-        train.train_and_evaluate(config, tmp_path)
+        training.train_and_evaluate(config, tmp_path)
     assert error.value.exit_code == 5
     state = final_state(tmp_path, config)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
@@ -342,7 +342,7 @@ def test_five_such_steps_in_a_row_end_the_run(tmp_path, monkeypatch):
 
 def test_steps_are_profiled_with_the_evaluation_that_falls_within(tmp_path, capsys):
     """Steps 2 and 3 of 6; the third is evaluated, and the later ones leave no second trace."""
-    train.train_and_evaluate(micro.get_config(), tmp_path, profiled=range(2, 4))
+    training.train_and_evaluate(micro.get_config(), tmp_path, profiled=range(2, 4))
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
     content = trace.read_bytes()
     for name in (b"backbone", b"heads", b"match", b"mine", b"loss", b"update", b"nms"):
@@ -351,5 +351,5 @@ def test_steps_are_profiled_with_the_evaluation_that_falls_within(tmp_path, caps
 
 
 def test_steps_that_are_past_are_not_profiled(whole):
-    train.train_and_evaluate(micro.get_config(), whole[0], profiled=range(1, 3))
+    training.train_and_evaluate(micro.get_config(), whole[0], profiled=range(1, 3))
     assert not (whole[0] / "profile").exists()
