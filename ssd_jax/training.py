@@ -14,7 +14,13 @@ from ssd_jax.detector import Detector, build_checked_detector
 from ssd_jax.errors import Interrupted
 from ssd_jax.evaluate import Evaluator
 from ssd_jax.runs import checkpoint
-from ssd_jax.runs.folder import RunInfo, prepare_run_folder, run_metadata
+from ssd_jax.runs.folder import (
+    RunInfo,
+    check_run_folder,
+    remove_failed_start,
+    run_metadata,
+    write_run_files,
+)
 from ssd_jax.runs.lock import lock_run_folder
 from ssd_jax.runs.metrics import MetricsFile, StepMeans
 from ssd_jax.runs.summary import format_summary
@@ -24,7 +30,7 @@ from ssd_jax.runtime.progress import log_line
 from ssd_jax.runtime.signals import StopSignals
 from ssd_jax.train_step import TrainState, abstract_state
 from ssd_jax.trainer import STEP_MEANS, Trainer
-from ssd_jax.weights.initialize import initial_state
+from ssd_jax.weights.initialize import InitialState, initial_state
 
 
 def train_and_evaluate(
@@ -54,7 +60,7 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
         {"config": metadata["config"], "versions": versions, "devices": device_text}
     )
     is_main = distributed.is_main_process()
-    with lock_run_folder(folder), _stop_signals() as signals:
+    with remove_failed_start(folder), lock_run_folder(folder), _stop_signals() as signals:
         check_file = folder / CHECK_FILE
         last_check = read_check(check_file)
         scan = Scan(last_check.get("images"))
@@ -74,16 +80,18 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
             "test_data": test_set.fingerprint,
         }
         with _open_checkpoints(folder, metadata) as checkpoints:
+            run = RunInfo(config, train_set.classes, train_set.fingerprint, detector.priors.boxes)
             if is_main:
-                run = RunInfo(
-                    config, train_set.classes, train_set.fingerprint, detector.priors.boxes
-                )
-                prepare_run_folder(folder, run, metadata, checkpoints.newest_manifest())
-            state, is_detector = _restore_or_initialize(detector, checkpoints, train_set.classes)
+                check_run_folder(folder, run, checkpoints.newest_manifest())
+            start = _restore_or_initialize(detector, checkpoints, train_set.classes)
+            state, is_detector = start.state, start.is_detector
             if is_detector:
                 detector = _settings_for_known_classes(detector)
             if is_main:
-                checkpoints.add_metadata({"starts_as_detector": is_detector})  # for a resumed run
+                # For a resumed run, which does not read its first weights again.
+                metadata |= {"starts_as_detector": is_detector, "weights": start.origin}
+                checkpoints.add_metadata(metadata)
+                write_run_files(folder, run, metadata)
                 log_line(format_summary(folder, detector, state, train_set, test_set))
             metrics = MetricsFile(folder, int(state.step)) if is_main else None
             means = _saved_means(checkpoints, int(state.step)) if is_main else None
@@ -106,24 +114,24 @@ def _open_checkpoints(folder: Path, metadata: dict) -> AbstractContextManager:
 
 def _restore_or_initialize(
     detector: Detector, checkpoints: checkpoint.Checkpoints | None, classes: tuple[str, ...]
-) -> tuple[TrainState, bool]:
+) -> InitialState:
     """The main process's latest checkpoint or, without one, the state before the first step.
 
-    And whether the run started from a detector of these classes.
+    What the run started from is told by the checkpoint too.
     """
-    like, is_detector = abstract_state(detector), False
+    like, start = abstract_state(detector), (False, {})
 
     def make() -> TrainState:
-        nonlocal is_detector
+        nonlocal start
         if checkpoints.latest_step() is None:
-            start = initial_state(detector, classes)
-            is_detector = start.is_detector
-            return start.state
-        is_detector = (checkpoints.newest_manifest() or {}).get("starts_as_detector", False)
+            state, *start = initial_state(detector, classes)
+            return state
+        manifest = checkpoints.newest_manifest() or {}
+        start = manifest.get("starts_as_detector", False), manifest.get("weights", {})
         return checkpoints.restore("latest", like)
 
     state = distributed.broadcast_from_main(make, like)
-    return state, distributed.allgather_json(is_detector)[0]
+    return InitialState(state, *distributed.allgather_json(list(start))[0])
 
 
 def _saved_means(checkpoints: checkpoint.Checkpoints, step: int) -> StepMeans:

@@ -28,7 +28,7 @@ ONLY = {
     "flax": {"models", "optimizer", "detector", "train_step"},
     "pycocotools": {"metrics.coco"},
     "tensorboardX": {"runs.tensorboard"},
-    "tqdm": {"runtime.progress", "data.checks", "evaluate", "predict"},
+    "tqdm": {"runtime.progress", "runtime.download", "data.checks", "evaluate", "predict"},
     "matplotlib": {"prior_tuning.plot", "sweeps.figures"},
     "submitit": {"sweeps.slurm"},
     "yaml": {"data.formats.yolo"},

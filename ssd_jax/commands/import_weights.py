@@ -1,5 +1,6 @@
-"""Import another project's weight file as a run.
+"""Import another project's weights as a run.
 
+    ssd-jax import --source=NAME --workdir=RUN (`ssd-jax weights` lists the names)
     ssd-jax import --source=FILE --format=torchvision|tflite|caffe|npz --config=NAME --workdir=RUN
     python -m scripts.import_weights (the same flags)
 
@@ -19,18 +20,20 @@ from ssd_jax.config.validation import validate
 
 def define_flags() -> None:
     """The command's flags."""
-    flags.DEFINE_string("source", None, "Weight file.", required=True)
-    flags.DEFINE_enum("format", None, WEIGHT_FORMATS, "Project that wrote the file.", required=True)
-    config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
+    flags.DEFINE_string("source", None, "Weight file, or a name.", required=True)
+    flags.DEFINE_enum("format", "", ["", *WEIGHT_FORMATS], "Project that wrote the file.")
+    config_flags.DEFINE_config_file(
+        "config", None, "The experiment; a name has one of its own.", lock_config=True
+    )
     flags.DEFINE_string("workdir", None, "Run folder to make.", required=True)
-    flags.mark_flag_as_required("config")
 
 
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    validate(given.config)
+    if given.config is not None:
+        validate(given.config)
     # Imported here, so that an error of the command line is reported before JAX starts.
     from ssd_jax.weights.import_run import import_run
 
-    import_run(Path(given.source), given.format, given.config, Path(given.workdir))
+    import_run(given.source, given.format, given.config, Path(given.workdir).expanduser())

@@ -4,11 +4,16 @@ The installed package has them as `ssd_jax.configs`. Config files import each ot
 there as in a checkout.
 """
 
+import difflib
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 import ssd_jax
+from ssd_jax.errors import ConfigError
 
 _PACKAGE = Path(ssd_jax.__file__).resolve().parent
 
@@ -32,6 +37,22 @@ def find_config(value: str) -> str:
     if name not in list_configs():
         return value
     return f"{configs_folder() / name}.py{colon}{argument}"
+
+
+def load_config(value: str) -> ConfigDict:
+    """The config of a name or of a Python file, as `quickstart` or `my.py:ARGUMENT`.
+
+    Raises ConfigError where there is no such file.
+    """
+    make_importable()
+    path, _, argument = find_config(value).partition(":")
+    if not Path(path).is_file():
+        near = difflib.get_close_matches(Path(path).stem, list_configs()) or list_configs()
+        raise ConfigError(f"no config {value}: there is no such file; by name {', '.join(near)}")
+    spec = spec_from_file_location(f"config_{Path(path).stem}", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument) if argument else module.get_config()
 
 
 def make_importable() -> None:

@@ -11,9 +11,11 @@ the priors from the config, the other two from the manifest of the newest checkp
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -45,16 +47,15 @@ class RunInfo(NamedTuple):
     classes: tuple[str, ...]  # without the background
     data: str  # fingerprint of the training data
     priors: np.ndarray  # [A, 4]
+    weights: dict[str, Any] = {}  # where those come from that it started from; {}: random ones
 
 
-def prepare_run_folder(
-    folder: Path, run: RunInfo, metadata: dict[str, Any], manifest: dict[str, Any] | None
-) -> None:
-    """Write the files that describe the run; `metadata` as of `run_metadata`.
+def check_run_folder(folder: Path, run: RunInfo, manifest: dict[str, Any] | None) -> None:
+    """Check that `run` continues what is in a folder, and say which of its files are damaged.
 
-    `manifest` is that of the newest checkpoint, None where there is no checkpoint. Raises
-    ConfigError where the checkpoints are of another experiment, and CheckpointError where that
-    cannot be told.
+    They are made again by `write_run_files`. `manifest` is that of the newest checkpoint, None
+    where there is no checkpoint. Raises ConfigError where the checkpoints are of another
+    experiment, and CheckpointError where that cannot be told.
     """
     damage: list[_DamagedError] = []
     if manifest is not None:
@@ -68,17 +69,30 @@ def prepare_run_folder(
             _read(folder / _PRIORS, parse_array)
         except _DamagedError as error:
             damage.append(error)
-    write_run_files(folder, run, metadata)
     for error in damage:
         log_line(f"{error}: made again")
+
+
+@contextmanager
+def remove_failed_start(folder: Path) -> Iterator[None]:
+    """Remove what a start leaves that fails before `folder` is a run, and was not there before."""
+    is_new = is_main_process() and not folder.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new and not (folder / _RUN).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_run_files(folder: Path, run: RunInfo, metadata: dict[str, Any]) -> None:
     """Write priors.npy, config.json and run.json, each whole; a file that is equal stays.
 
+    `metadata` is that of `run_metadata`, and may have the origin of `weights`.
     Raises ResourceError where that fails.
     """
     described = {"classes": run.classes, "data": run.data, "versions": metadata["versions"]}
+    described |= {"weights": metadata["weights"]} if metadata.get("weights") else {}
     contents = {
         _PRIORS: array_to_bytes(run.priors),
         _CONFIG: format_object(metadata["config"]),
@@ -109,14 +123,14 @@ def read_run_info(folder: Path) -> RunInfo:
         )
     try:
         config, config_verified = _read(folder / _CONFIG, _parse_config)
-        (classes, data), run_verified = _read(folder / _RUN, _parse_run)
+        (classes, data, weights), run_verified = _read(folder / _RUN, _parse_run)
         priors, priors_verified = _read(folder / _PRIORS, parse_array)
     except _DamagedError as error:
         raise CheckpointError(f"{error}. {_REPAIR}") from error
     verified = {_CONFIG: config_verified, _RUN: run_verified, _PRIORS: priors_verified}
     if (names := [name for name in verified if not verified[name]]) and is_main_process():
         log_line(f"{folder}: {', '.join(names)} without checksum: damage would not be noticed")
-    return RunInfo(config, classes, data, priors)
+    return RunInfo(config, classes, data, priors, weights)
 
 
 class _DamagedError(CheckpointError):
@@ -144,12 +158,16 @@ def _parse_config(text: bytes) -> tuple[ConfigDict, bool]:
         raise CheckpointError(f"is no config ({error})") from error
 
 
-def _parse_run(text: bytes) -> tuple[tuple[tuple[str, ...], str], bool]:
-    """(classes, fingerprint of the training data), and whether the file has a checksum."""
+def _parse_run(text: bytes) -> tuple[tuple[tuple[str, ...], str, dict[str, Any]], bool]:
+    """(classes, fingerprint of the training data, origin of the weights), and whether the file has
+    a checksum."""
     content, has_checksum = parse_object(text)
-    if unknown := content.keys() - {"classes", "data", "versions"}:
+    if unknown := content.keys() - {"classes", "data", "versions", "weights"}:
         raise CheckpointError(f"has the unknown {', '.join(sorted(unknown))}")
-    return _classes_and_data(content), has_checksum
+    weights = content.get("weights", {})
+    if not isinstance(weights, dict):
+        raise CheckpointError("has weights that tell no origin")
+    return (*_classes_and_data(content), weights), has_checksum
 
 
 def _classes_and_data(content: dict[str, Any]) -> tuple[tuple[str, ...], str]:
@@ -178,7 +196,7 @@ def _saved_experiment(
         config = from_saved(manifest["config"])
         damage.append(error)
     try:
-        (classes, data), _ = _read(folder / _RUN, _parse_run)
+        (classes, data, _), _ = _read(folder / _RUN, _parse_run)
     except _DamagedError as error:
         if "classes" not in manifest:
             raise _no_source(error) from error

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jax
 
+from ssd_jax.runtime.files import user_cache_folder
+
 _MAX_CACHE_BYTES = 2**30
 _CPU_INFO = Path("/proc/cpuinfo")
 _DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
@@ -33,16 +35,15 @@ def configure_jax(deterministic: bool = False) -> None:
 
 
 def cache_dir() -> Path:
-    """$XDG_CACHE_HOME/ssd_jax/xla-…, one for each kind of processor.
+    """A folder of `user_cache_folder`, one for each kind of processor.
 
     A program that was compiled for another processor, on a home folder that machines share, may
     use instructions that this one lacks. Raises RuntimeError for a user without a home folder.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.exists() else []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     kind = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-    return Path(home) / "ssd_jax" / f"xla-{kind}"
+    return user_cache_folder() / f"xla-{kind}"
 
 
 def _delete_unlimited_programs(folder: Path) -> None:

@@ -1,11 +1,17 @@
 """Files that appear whole or not at all, and JSON files."""
 
 import json
+import os
 import uuid
 from pathlib import Path
 from typing import Any
 
 from ssd_jax.errors import ResourceError
+
+
+def user_cache_folder() -> Path:
+    """$XDG_CACHE_HOME/ssd_jax, or ~/.cache/ssd_jax. Raises RuntimeError where there is no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssd_jax"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

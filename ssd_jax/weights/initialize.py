@@ -1,9 +1,8 @@
-"""The weights that a run starts from: random ones, those of another run, or those of a file."""
+"""The weights that a run starts from: random ones, those of a run, of a file, or of a name."""
 
 import importlib
-import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +12,14 @@ from ml_collections import ConfigDict
 from ssd_jax.detector import Detector
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.parameter_names import flatten_parameters, parameter_name
-from ssd_jax.runs.load import load_run
+from ssd_jax.runs.folder import read_run_info
+from ssd_jax.runs.load import restore_run
+from ssd_jax.runtime.download import file_sha256
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.train_step import TrainState, init_state, state_of_variables
-from ssd_jax.weights import files
+from ssd_jax.weights import files, named
 from ssd_jax.weights.class_names import match_class_names
-from ssd_jax.weights.imported import ImportedWeights
+from ssd_jax.weights.imported import ImportedWeights, check_normalization
 from ssd_jax.weights.remap import FittedWeights, Tensors, fit_to_model
 
 _BINARY_FORMATS = ("tflite", "caffe")  # a tensor format each; the others hold tensors by name
@@ -29,53 +30,105 @@ class InitialState(NamedTuple):
 
     state: TrainState
     is_detector: bool  # of all classes: its scores before the first step mean something
+    origin: dict[str, Any]  # of its weights, see `Source`; {} for random ones
+
+
+class Source(NamedTuple):
+    """Weights of a run, a file or a name, by our names, and where they come from.
+
+    The origin has the name and address of named weights, or the name of a file, with its SHA-256;
+    or the folder and step of a run, with the origin of the weights that the run started from.
+    """
+
+    weights: ImportedWeights
+    origin: dict[str, Any]
 
 
 def initial_state(detector: Detector, classes: tuple[str, ...]) -> InitialState:
     """The state before the first step, as `config.init` says; `classes` without the background.
 
-    Raises CheckpointError for weights that cannot be read or do not fit.
+    Raises CheckpointError for weights that cannot be read or do not fit, ResourceError for a name
+    whose file cannot be downloaded.
     """
     state, options = init_state(detector), detector.config.init
     if not options.source:
-        return InitialState(state, False)
-    source = Path(options.source)
-    weights = load_weights(source, options.format, detector.config)
-    fitted = fit_source(source, weights, state, classes, options.what)
+        return InitialState(state, False, {})
+    if named.is_name(options.source):
+        _check_part(options.source, options.what)
+    weights, origin = load_source(options.source, options.format, detector.config)
+    fitted = fit_source(options.source, weights, state, classes, options.what)
     priors = weights.priors
     if priors is not None and not np.array_equal(priors, detector.priors.boxes):
         fitted.report.append("  priors       those of the config, not those of the source")
-    log_line("\n".join([f"weights    {source}", *fitted.report]))
+    log_line("\n".join([f"weights    {options.source}", *fitted.report]))
     matched = match_class_names(classes, fitted.file_classes)
     is_detector = options.what == "detector" and len(matched) == len(classes)
-    return InitialState(with_weights(detector, state, fitted.tensors), is_detector)
+    return InitialState(with_weights(detector, state, fitted.tensors), is_detector, origin)
 
 
-def load_weights(source: Path, kind: str, config: ConfigDict) -> ImportedWeights:
-    """Weights of a run folder (`kind` "") or of a weight file of a format, by our names."""
-    if not kind and os.path.isfile(source):
+def _check_part(name: str, what: str) -> None:
+    if what == "detector" and named.find(name).what == "backbone":
+        raise ConfigError(
+            f"{name} is a backbone without heads: set config.init.what=backbone, so that the rest "
+            "starts from random weights"
+        )
+
+
+def load_source(source: str, kind: str, config: ConfigDict) -> Source:
+    """Weights of `config.init.source`: a run folder (`kind` ""), a file of a format, or a name.
+
+    Raises CheckpointError for what is absent, cannot be read, or was trained on other pixels than
+    `config.model` has, and ConfigError where source and format do not belong together.
+    """
+    if named.is_name(source):
+        file = named.fetch(source)
+        if kind not in ("", file.format):
+            raise ConfigError(f"{source} has the format {file.format}: leave out {kind}")
+        check_normalization(config, *named.find(source).pixels)
+        return Source(_read_file(file.path, file.format, config), file.origin)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise CheckpointError(
+            f"no weights at {source}: there is no such file or folder. A source of weights is a "
+            "run folder, a weight file, or a name (ssd-jax weights lists them)"
+        )
+    if kind and path.is_dir():
+        raise ConfigError(f"{source} is a folder: a run has no config.init.format")
+    if not kind and path.is_file():
         raise ConfigError(f"{source} is a file: name its format in config.init.format")
     if not kind:
-        run = load_run(source)
-        params, batch_stats = (
-            flatten_parameters(run.variables[name]) for name in ("params", "batch_stats")
-        )
-        return ImportedWeights(params, batch_stats, run.classes, run.detector.priors.boxes)
+        return _load_run(path)
+    weights = _read_file(path, kind, config)
+    return Source(weights, {"file": path.name, "sha256": file_sha256(path)})
+
+
+def _load_run(folder: Path) -> Source:
+    info = read_run_info(folder)
+    run = restore_run(folder, info)
+    params, batch_stats = (
+        flatten_parameters(run.variables[name]) for name in ("params", "batch_stats")
+    )
+    weights = ImportedWeights(params, batch_stats, run.classes, run.detector.priors.boxes)
+    origin = {"run": str(folder), "step": run.step}
+    return Source(weights, origin | ({"weights": info.weights} if info.weights else {}))
+
+
+def _read_file(path: Path, kind: str, config: ConfigDict) -> ImportedWeights:
     try:
         if kind == "npz":
-            return files.parse_native(files.read_tensors(source))
+            return files.parse_native(files.read_tensors(path))
         reader = importlib.import_module(f"ssd_jax.weights.{kind}")
         if kind in _BINARY_FORMATS:
-            return reader.read(reader.tensors(source.read_bytes()), config)
-        return reader.read(files.read_tensors(source), config)
+            return reader.read(reader.tensors(path.read_bytes()), config)
+        return reader.read(files.read_tensors(path), config)
     except OSError as error:
-        raise CheckpointError(f"{source}: cannot be read ({error.strerror})") from error
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     except CheckpointError as error:
-        raise CheckpointError(f"{error}\nin {source}, read as {kind}") from error
+        raise CheckpointError(f"{error}\nin {path}, read as {kind}") from error
 
 
 def fit_source(
-    source: Path,
+    source: str,
     weights: ImportedWeights,
     state: TrainState,
     classes: tuple[str, ...],

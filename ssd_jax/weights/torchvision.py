@@ -2,7 +2,7 @@
 
 | file | `model.name` and other fields |
 |---|---|
-| ssd300_vgg16 | vgg; its results want `priors.clip` size and `postprocess.clip` first |
+| ssd300_vgg16 | vgg; its results want `postprocess.clip` first, as the preset `torchvision` sets |
 | ssdlite320_mobilenet_v3_large | mobilenet_v3, `head` lite |
 | vgg16, or vgg16_reducedfc of amdegroot/ssd.pytorch | vgg |
 | mobilenet_v3_large | mobilenet_v3, `reduce_tail` False |
@@ -13,6 +13,7 @@ pytorch/vision 0.28, `torchvision/models`.
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.errors import CheckpointError
 from ssd_jax.models import mobilenet_v3, resnet, ssd
-from ssd_jax.multibox.priors import prior_shapes
+from ssd_jax.multibox.priors import make_priors, prior_shapes
 from ssd_jax.weights.imported import ImportedWeights
 
 Tensors = Mapping[str, np.ndarray]
@@ -37,7 +38,8 @@ _VGG = {  # position in `features`
 def read(tensors: Tensors, config: ConfigDict) -> ImportedWeights:
     """Weights of a state dict (name -> array, as torchvision names them) for `config.model`.
 
-    Of a detector the heads have the columns of the file, whatever the classes of the config.
+    Of a detector the heads have the columns of the file, whatever the classes of the config, and
+    the priors are torchvision's: its files have none, but its code always makes the same.
 
     Raises:
         CheckpointError: a file of another network, or tensors that do not fit this one.
@@ -64,11 +66,50 @@ def read(tensors: Tensors, config: ConfigDict) -> ImportedWeights:
     found = {name: array for name, (_, array) in arrays.items()}
     params, batch_stats = _expected(config, levels, found)
     _check(arrays, params | batch_stats, layers, model.name)
+    has_heads = any(name.startswith("heads/") for name in found)
     return ImportedWeights(
+        priors=_detector_priors(model.name) if has_heads else None,
         params={name: array for name, array in found.items() if name in params},
         batch_stats={name: array for name, array in found.items() if name in batch_stats},
         unused=unused,
     )
+
+
+class _Anchors(NamedTuple):
+    """What torchvision's `DefaultBoxGenerator` is given."""
+
+    side: int  # pixels of the image
+    map_sides: tuple[int, ...]
+    sizes: tuple[float, ...]  # pixels
+    aspect_ratios: tuple[tuple[float, ...], ...]
+    strides: tuple[float, ...]  # pixels; () for even grids
+
+
+_ANCHORS = {
+    "vgg": _Anchors(
+        300, (38, 19, 10, 5, 3, 1), (21.0, 45.0, 99.0, 153.0, 207.0, 261.0, 315.0),
+        ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,)),
+        (8.0, 16.0, 32.0, 64.0, 100.0, 300.0),
+    ),
+    "mobilenet_v3": _Anchors(
+        320, (20, 10, 5, 3, 2, 1), (64.0, 112.0, 160.0, 208.0, 256.0, 304.0, 320.0),
+        ((2.0, 3.0),) * 6, (),
+    ),
+}  # fmt: skip
+
+
+def _detector_priors(model: str) -> np.ndarray:
+    """Priors of torchvision's detector on this backbone, normalized corners [A, 4]."""
+    anchors = _ANCHORS[model]
+    config = ConfigDict(
+        {
+            "sizes": anchors.sizes, "aspect_ratios": anchors.aspect_ratios,
+            "strides": anchors.strides, "extra_square": "second", "first_level": (),
+            "floor_sizes": False, "clip": "size",
+        }
+    )  # fmt: skip
+    maps = [(side, side) for side in anchors.map_sides]
+    return make_priors(config, (anchors.side, anchors.side), maps).boxes
 
 
 def _array(tensor: np.ndarray, field: str) -> tuple[str, np.ndarray]:

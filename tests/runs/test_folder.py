@@ -11,7 +11,7 @@ import pytest
 from ssd_jax.errors import CheckpointError, ConfigError, ResourceError
 from ssd_jax.runs.folder import (
     RunInfo,
-    prepare_run_folder,
+    check_run_folder,
     read_run_info,
     run_metadata,
     write_run_files,
@@ -39,7 +39,8 @@ def test_a_run_describes_itself(tmp_path):
 def resume(folder, saved=None, **changes):
     """Start again in `folder`, which has a checkpoint with the manifest `saved`."""
     again = run(**changes)
-    prepare_run_folder(folder, again, run_metadata(again.config), saved or {})
+    check_run_folder(folder, again, saved or {})
+    write_run_files(folder, again, run_metadata(again.config))
 
 
 def test_the_same_experiment_may_have_more_steps(tmp_path):

@@ -65,7 +65,7 @@ def weights(tmp_path_factory, trained, classes):
 def run(tmp_path_factory, weights):
     """A run made of that file."""
     folder = tmp_path_factory.mktemp("runs") / "imported"
-    import_run(weights, "npz", micro.get_config(), folder)
+    import_run(str(weights), "npz", micro.get_config(), folder)
     return folder
 
 
@@ -82,9 +82,9 @@ def test_priors_of_a_file_are_the_runs_and_the_configs_those_of_training(
     trained, classes, tmp_path, capsys
 ):
     detector = build_detector(micro.get_config(), len(classes) + 1)
-    shifted = detector.priors.boxes + np.float32(0.01)
+    shifted = detector.priors.boxes + np.float32(0.005)
     files.write_npz(tmp_path / "x.npz", imported(trained, classes, shifted))
-    import_run(tmp_path / "x.npz", "npz", micro.get_config(), tmp_path / "run")
+    import_run(str(tmp_path / "x.npz"), "npz", micro.get_config(), tmp_path / "run")
     np.testing.assert_array_equal(load_run(tmp_path / "run")[0].priors.boxes, shifted)
     config = micro.get_config(init__source=str(tmp_path / "run"))
     initialize.initial_state(detector._replace(config=config), classes)
@@ -147,7 +147,7 @@ def test_a_file_without_class_names_gives_all_columns_or_their_mean(ours, kept):
 def test_a_run_of_other_classes_starts_another(run, classes, capsys):
     config = micro.get_config(init__source=str(run))
     detector = build_detector(config, 3)
-    state, is_detector = initialize.initial_state(detector, (classes[2], "cat"))
+    state, is_detector, _ = initialize.initial_state(detector, (classes[2], "cat"))
     assert "1 of 2 classes by name" in capsys.readouterr().err and not is_detector
     assert state.params["heads"]["classification_0"]["bias"].shape == (3 * 4,)
 
@@ -198,7 +198,7 @@ def test_no_run_folder_is_left_of_weights_that_do_not_fit(kind, trained, classes
     path = tmp_path / "bad.npz"
     files.write_npz(path, broken(BREAKS[kind][0])(imported(trained, classes)))
     with pytest.raises(CheckpointError, match=r"bad\.npz") as error:
-        import_run(path, "npz", micro.get_config(), tmp_path / "run")
+        import_run(str(path), "npz", micro.get_config(), tmp_path / "run")
     assert len(str(error.value)) < 500 and os.listdir(tmp_path) == ["bad.npz"]
 
 
@@ -208,8 +208,10 @@ def test_priors_of_another_model_are_refused(priors, trained, classes, tmp_path)
     if len(priors) == 1:
         priors = np.repeat(priors, len(detector.priors.boxes), 0)
     files.write_npz(tmp_path / "x.npz", imported(trained, classes, priors))
-    with pytest.raises(CheckpointError, match="priors .* are not those of the config"):
-        import_run(tmp_path / "x.npz", "npz", micro.get_config(), tmp_path / "run")
+    with pytest.raises(
+        CheckpointError, match="its priors are (not those of the config|[0-9]+, and)"
+    ):
+        import_run(str(tmp_path / "x.npz"), "npz", micro.get_config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -219,31 +221,31 @@ def test_classes_come_from_the_file_or_the_config_and_must_agree(trained, classe
     files.write_npz(named, imported(trained, classes))
     other = micro.get_config(data__classes=SHAPES)
     with pytest.raises(ConfigError, match=r"give them as config\.data\.classes"):
-        import_run(anonymous, "npz", micro.get_config(), tmp_path / "run")
+        import_run(str(anonymous), "npz", micro.get_config(), tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"config\.data\.classes \('circle'"):
-        import_run(named, "npz", other, tmp_path / "run")
+        import_run(str(named), "npz", other, tmp_path / "run")
     with pytest.raises(CheckpointError, match="tensors do not fit"):
         fewer = micro.get_config(data__classes=SHAPES[:2])
-        import_run(anonymous, "npz", fewer, tmp_path / "run")
-    import_run(anonymous, "npz", other, tmp_path / "run")
+        import_run(str(anonymous), "npz", fewer, tmp_path / "run")
+    import_run(str(anonymous), "npz", other, tmp_path / "run")
     assert load_run(tmp_path / "run")[2] == SHAPES
     with pytest.raises(ConfigError, match="holds a run"):
-        import_run(anonymous, "npz", other, tmp_path / "run")
+        import_run(str(anonymous), "npz", other, tmp_path / "run")
 
 
 def test_a_source_that_is_not_there_or_of_no_kind_is_refused(weights, tmp_path):
     config = micro.get_config()
     with pytest.raises(ConfigError, match=r"in config\.init\.format"):
-        initialize.load_weights(weights, "", config)
+        initialize.load_source(str(weights), "", config)
     with pytest.raises(CheckpointError, match="is not a run"):
-        initialize.load_weights(tmp_path, "", config)
+        initialize.load_source(str(tmp_path), "", config)
     for kind in ("npz", "tflite", "caffe"):
         with pytest.raises(CheckpointError, match="nowhere"):
-            initialize.load_weights(tmp_path / "nowhere", kind, config)
-        with pytest.raises(CheckpointError, match=str(tmp_path)):
-            initialize.load_weights(tmp_path, kind, config)
+            initialize.load_source(str(tmp_path / "nowhere"), kind, config)
+        with pytest.raises(ConfigError, match="is a folder: a run has no"):
+            initialize.load_source(str(tmp_path), kind, config)
     with pytest.raises(CheckpointError, match=r"weights\.npz, read as caffe"):
-        initialize.load_weights(weights, "caffe", config)
+        initialize.load_source(str(weights), "caffe", config)
 
 
 @pytest.mark.parametrize(
@@ -268,10 +270,10 @@ def test_ninety_columns_without_names_are_cocos(tmp_path, capsys):
     for count in (90, 89):
         state = init_state(build_detector(micro.get_config(), count + 1))
         files.write_npz(tmp_path / f"{count}.npz", imported(state))
-    import_run(tmp_path / "90.npz", "npz", micro.get_config(), tmp_path / "run")
+    import_run(str(tmp_path / "90.npz"), "npz", micro.get_config(), tmp_path / "run")
     names = load_run(tmp_path / "run")[2]
     assert len(names) == 90 and (names[0], names[17], names[89]) == ("person", "dog", "toothbrush")
     assert "COCO's, by the number of columns" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"no class names: give them as config\.data\.classes"):
-        import_run(tmp_path / "89.npz", "npz", micro.get_config(), tmp_path / "other")
+        import_run(str(tmp_path / "89.npz"), "npz", micro.get_config(), tmp_path / "other")
     assert not (tmp_path / "other").exists()

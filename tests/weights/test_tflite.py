@@ -313,8 +313,8 @@ def test_the_interpreters_best_are_detected(released):
 def test_raccoons_are_found_as_other_animals(real_data, tmp_path, capsys):
     """The figures of docs/weights.md: COCO has no raccoons, but cats, dogs and bears."""
     folder = real_data / "raccoon"
-    import_run.import_run(real_data / "ssd_mobilenet_v1_coco" / "detect.tflite", "tflite", config,
-                   tmp_path)  # fmt: skip
+    source = str(real_data / "ssd_mobilenet_v1_coco" / "detect.tflite")
+    import_run.import_run(source, "tflite", config, tmp_path)
     source = csv_file.read(folder / "images", folder / "data" / "raccoon_labels.csv")
     predictor = Predictor(tmp_path)
     pictures = (

@@ -119,6 +119,7 @@ def test_logits_offsets_and_priors_are_those_recorded(name):
     close(golden.sample(np.asarray(logits)), RECORD[f"{name}/logits"], 1e-4)
     close(golden.sample(np.asarray(offsets)), RECORD[f"{name}/offsets"], 1e-4)
     close(golden.sample(detector.priors.boxes), RECORD[f"{name}/priors"], 1e-5)
+    close(golden.sample(read(name).priors), RECORD[f"{name}/priors"], 1e-5)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -313,12 +314,27 @@ def test_a_run_of_a_file_detects_what_the_network_does(tmp_path):
     name, classes = "ssdlite320_mobilenet_v3_large", tuple(f"c{i}" for i in range(90))
     np.savez(tmp_path / "weights.npz", **drawn(name))
     settings = config(name, data__classes=classes)
-    import_run.import_run(tmp_path / "weights.npz", "torchvision", settings, tmp_path / "run")
+    import_run.import_run(str(tmp_path / "weights.npz"), "torchvision", settings, tmp_path / "run")
     _, variables, found, at = load_run(tmp_path / "run")
     assert (found, at) == (classes, 0)
     flat = flatten_parameters(variables["params"])
     for key, value in read(name).params.items():
         np.testing.assert_array_equal(flat[key], value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"priors__sizes": (30.0, 60.0, 111.0, 162.0, 213.0, 264.0, 315.0)},  # PASCAL VOC's
+        {"priors__clip": "none"}, {"priors__strides": ()}, {"priors__extra_square": "last"},
+    ],
+)  # fmt: skip
+def test_a_detector_under_the_priors_of_another_data_set_is_refused(changes, tmp_path):
+    name = "ssd300_vgg16"
+    np.savez(tmp_path / "weights.npz", **drawn(name))
+    settings = config(name, data__classes=tuple(f"c{i}" for i in range(90)), **changes)
+    with pytest.raises(CheckpointError, match="its priors are not those .*Boxes would be wrong"):
+        import_run.import_detector(str(tmp_path / "weights.npz"), "torchvision", settings)
 
 
 @pytest.mark.parametrize("dense", [True, False])
