@@ -22,6 +22,7 @@ from ssd_jax.data.messages import join_truncated
 from ssd_jax.errors import ConfigError, DataError, ResourceError
 from ssd_jax.predictor import Predictor, read_picture
 from ssd_jax.result import Picture, Result
+from ssd_jax.runs.load import load_run
 from ssd_jax.runtime import command_line
 from ssd_jax.runtime.background import parallel_map
 from ssd_jax.runtime.compilation import configure_jax
@@ -46,7 +47,7 @@ def predict_files(
     paths = find_inputs(pattern)
     if output.resolve() in {path.parent.resolve() for path in paths}:
         raise ConfigError(f"--output={output} holds the input: name another folder")
-    predictor = Predictor(folder, which)
+    predictor = Predictor(load_run(folder, which))
     unreadable: list[DataError] = []
     unwritable: list[ResourceError] = []
     results, table = [], []

@@ -13,7 +13,7 @@ from ssd_jax.data import augment, decode
 from ssd_jax.detector import predict
 from ssd_jax.evaluate import detect_batches, rows_of_a_batch
 from ssd_jax.result import Picture, Result
-from ssd_jax.runs.load import load_run
+from ssd_jax.runs.load import LoadedRun
 from ssd_jax.runtime import devices
 from ssd_jax.runtime.background import parallel_map
 
@@ -35,8 +35,8 @@ class Predictor:
         step: of the checkpoint.
     """
 
-    def __init__(self, folder: Path, which: str = "best"):
-        self.detector, variables, self.classes, self.step = load_run(folder, which)
+    def __init__(self, run: LoadedRun):
+        self.detector, variables, self.classes, self.step = run
         self._rows = rows_of_a_batch(self.detector.config)
         self._small_rows = devices.round_up_to_device_count(1)
         self._runner = devices.get_runner(self.detector.config.parallel)

@@ -1,6 +1,7 @@
 """Training: `train_and_evaluate(config, folder)` prepares a run; `trainer.py` has the loop."""
 
 import signal
+import threading
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
@@ -164,8 +165,10 @@ def _stop_signals() -> StopSignals:
     """SIGTERM and SIGINT; a second one ends the program at once.
 
     With several processes the JAX runtime handles SIGTERM and tells all processes; SIGINT is
-    turned into SIGTERM.
+    turned into SIGTERM. Python hears of signals in the main thread alone.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return StopSignals(())
     if distributed.is_multiprocess():
         return StopSignals((signal.SIGINT,), lambda: signal.raise_signal(signal.SIGTERM))
     return StopSignals((signal.SIGINT, signal.SIGTERM))

@@ -15,7 +15,6 @@ import ssd_jax
 from ssd_jax import evaluate, predict, training
 from ssd_jax.data import augment, decode
 from ssd_jax.errors import CheckpointError, ConfigError, DataError, ResourceError
-from ssd_jax.predictor import Predictor
 from ssd_jax.result import Picture
 from ssd_jax.runtime import devices
 from ssd_jax.types import Detections
@@ -75,7 +74,7 @@ def test_the_threshold_and_the_batch_do_not_change_what_is_found(run, pictures, 
 
 def test_predictions_agree_with_the_evaluation(run):
     """The same scene through a file and through the evaluator's loader."""
-    predictor = Predictor(run, "best")
+    predictor = ssd_jax.load(run)
     source = training.sources.make_source(("shapes:test:3",), micro.get_config())
     images = [Picture(i, None, None, source[i]["image"]) for i in range(3)]
     from_files = predictor.detect(images)
@@ -144,7 +143,7 @@ def rows_of(predictor, monkeypatch):
 )
 def test_one_picture_fills_no_batch_of_many(run_of_16, monkeypatch, count, expected):
     """On two devices a small batch has two rows; what is found is the same in either."""
-    predictor = Predictor(run_of_16)
+    predictor = ssd_jax.load(run_of_16)
     rows, images = rows_of(predictor, monkeypatch), scenes(count)
     found = predictor(images, score_threshold=0.05)
     assert rows == expected and len(found) == count
@@ -155,7 +154,7 @@ def test_one_picture_fills_no_batch_of_many(run_of_16, monkeypatch, count, expec
 
 
 def test_two_programs_are_compiled_each_when_it_is_needed(run_of_16, caplog):
-    predictor, images = Predictor(run_of_16), scenes(18)
+    predictor, images = ssd_jax.load(run_of_16), scenes(18)
 
     def compiled():
         names = [record.getMessage().partition(" with ")[0] for record in caplog.records]
@@ -210,7 +209,7 @@ def test_a_batch_is_computed_while_the_one_before_is_used(kind):
 
 def test_an_error_in_a_thread_is_the_error_of_the_call(run, monkeypatch):
     """Of reading and resizing, and no thread is left behind."""
-    predictor, before = Predictor(run), set(threading.enumerate())
+    predictor, before = ssd_jax.load(run), set(threading.enumerate())
     monkeypatch.setattr(augment, "resize", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predictor(scenes(9))
@@ -236,7 +235,7 @@ def test_a_photograph_of_a_phone_is_upright(run, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn clockwise to show it
     Image.fromarray(stored).resize((120, 80)).save(tmp_path / "phone.png", exif=exif)
-    predictor = Predictor(run)
+    predictor = ssd_jax.load(run)
     upright = np.rot90(np.asarray(Image.fromarray(stored).resize((120, 80))), -1)
     expected = predictor(np.ascontiguousarray(upright), 0.05)
     assert len(expected)
@@ -251,7 +250,7 @@ def test_a_photograph_of_a_phone_is_upright(run, tmp_path):
 
 
 def test_threads_may_share_a_predictor(run):
-    predictor, images = Predictor(run), scenes(8)
+    predictor, images = ssd_jax.load(run), scenes(8)
     expected = [predictor(image, 0.05) for image in images]
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda image: predictor(image, 0.05), images))

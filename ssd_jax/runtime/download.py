@@ -40,13 +40,16 @@ class _Answer(NamedTuple):
     published: dict[str, str]  # "sha256" and "revision", as far as the hub names them
 
 
-def fetch(address: str, target: Path, sha256: str = "") -> dict[str, Any]:
+def fetch(
+    address: str, target: Path, sha256: str = "", contents_are_checked: bool = False
+) -> dict[str, Any]:
     """The record of `target`, downloaded from `address` unless it is there.
 
     Args:
         address: https, or http of this machine.
         target: the file; several processes may ask for it at once.
         sha256: of the file, hexadecimal, as many of its first digits as are published.
+        contents_are_checked: by the caller. Otherwise a line says where no sum is published.
 
     A file that is there is compared with its record. One without a record, which somebody copied
     there, gets one. Raises CheckpointError for a file with another sum, ResourceError where it
@@ -57,13 +60,16 @@ def fetch(address: str, target: Path, sha256: str = "") -> dict[str, Any]:
         with _lock(target):
             if target.exists():
                 return _check(target, sha256)
-            return _download(address, target, sha256)
+            record = _download(address, target, sha256)
     except OSError as error:
         full = " The next call goes on where this one ended." if _is_full(error) else ""
         raise ResourceError(
             f"cannot write {target} ({error.strerror or error}): free disk space, or set "
             f"XDG_CACHE_HOME to a folder that can be written.{full}"
         ) from error
+    if not (sha256 or contents_are_checked or record["has_published_sum"]):
+        log_line(f"{target.name}: no sum is published; its SHA-256 {record['sha256']} is recorded")
+    return record
 
 
 @contextlib.contextmanager
@@ -150,11 +156,11 @@ def _download(address: str, target: Path, sha256: str) -> dict[str, Any]:
     except CheckpointError:
         _forget(partial)
         raise
-    if not (sha256 or published.get("sha256")):
-        log_line(f"{target.name}: no sum is published; its SHA-256 {found} is recorded")
     partial.replace(target)
     _forget(partial)
-    return _write_record(target, {"address": address, "sha256": found} | published)
+    is_published = bool(sha256 or published.pop("sha256", ""))
+    record = {"address": address, "sha256": found, "has_published_sum": is_published}
+    return _write_record(target, record | published)
 
 
 def _forget(partial: Path) -> None:
@@ -241,7 +247,7 @@ def _check_address(address: str) -> None:
 
 
 def _receive(response, partial: Path) -> None:
-    import requests
+    import urllib3
 
     start = _size(partial) if response.status_code == 206 else 0
     if response.status_code == 206 and not response.headers.get("Content-Range", "").startswith(
@@ -263,10 +269,11 @@ def _receive(response, partial: Path) -> None:
         tqdm(total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar,
     ):
         try:
-            for piece in response.iter_content(_PIECE_BYTES):
+            # Not iter_content, which loses what came of a piece before the connection broke.
+            while piece := response.raw.read1(_PIECE_BYTES):
                 file.write(piece)
                 bar.update(len(piece))
-        except requests.RequestException as error:
+        except urllib3.exceptions.HTTPError as error:
             raise _TransferError(_reason(error)) from error
     if total and _size(partial) != total:
         raise _TransferError(f"{_size(partial)} of {total} bytes came")

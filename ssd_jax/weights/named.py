@@ -115,7 +115,9 @@ def fetch(name: str) -> WeightsFile:
     CheckpointError where it is not the file that it should be.
     """
     weights, path = find(name), cached_path(name)
-    record = download.fetch(_mirrored(weights.address), path, weights.sha256)
+    record = download.fetch(
+        _mirrored(weights.address), path, weights.sha256, bool(weights.member_sha256)
+    )
     origin = {"name": name, "address": weights.address, "sha256": record["sha256"]}
     origin |= {"revision": record["revision"]} if "revision" in record else {}
     if weights.member:

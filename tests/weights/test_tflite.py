@@ -316,7 +316,7 @@ def test_raccoons_are_found_as_other_animals(real_data, tmp_path, capsys):
     source = str(real_data / "ssd_mobilenet_v1_coco" / "detect.tflite")
     import_run.import_run(source, "tflite", config, tmp_path)
     source = csv_file.read(folder / "images", folder / "data" / "raccoon_labels.csv")
-    predictor = Predictor(tmp_path)
+    predictor = Predictor(load_run(tmp_path))
     pictures = (
         Picture(i, folder / "images" / source.name(i), None, source[i]["image"])
         for i in range(len(source))
