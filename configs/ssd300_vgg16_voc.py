@@ -140,6 +140,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.postprocess.iou_threshold = 0.45
     config.postprocess.top_k_per_class = 400
     config.postprocess.top_k = 200
+    config.postprocess.class_agnostic = False
     config.postprocess.clip = "last"  # boxes at the image's border: first, last or none
 
     config.parallel = "pmap"  # or jit

@@ -17,13 +17,17 @@ if typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(source: str | os.PathLike, checkpoint: str = "best") -> Predictor:
+def load(
+    source: str | os.PathLike, checkpoint: str = "best", class_agnostic: bool | None = None
+) -> Predictor:
     """The detector of a run folder or of named weights, ready for pictures.
 
     Args:
         source: a run folder, or a name that `ssd-jax weights` lists; its file is downloaded at the
             first call.
         checkpoint: "best", "latest" or a step, of a run.
+        class_agnostic: whether of several classes in one place the surest alone is kept; by default
+            what `config.postprocess.class_agnostic` says.
 
     Raises CheckpointError for a folder that is no run or is damaged, ConfigError for an unknown
     name, ResourceError where a file cannot be downloaded. Use: see `predictor.Predictor`.
@@ -38,8 +42,8 @@ def load(source: str | os.PathLike, checkpoint: str = "best") -> Predictor:
 
     configure_jax()
     if named.is_name(str(source)):
-        return Predictor(load_named(str(source)))
-    return Predictor(load_run(Path(source).expanduser(), checkpoint))
+        return Predictor(load_named(str(source)), class_agnostic)
+    return Predictor(load_run(Path(source).expanduser(), checkpoint), class_agnostic)
 
 
 def train(config: ConfigDict | str | os.PathLike, workdir: str | os.PathLike) -> dict[str, float]:

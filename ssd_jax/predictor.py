@@ -35,8 +35,13 @@ class Predictor:
         step: of the checkpoint.
     """
 
-    def __init__(self, run: LoadedRun):
+    def __init__(self, run: LoadedRun, class_agnostic: bool | None = None):
+        """`class_agnostic`, where it is given, replaces `config.postprocess.class_agnostic`."""
         self.detector, variables, self.classes, self.step = run
+        if class_agnostic is not None:
+            config = self.detector.config.copy_and_resolve_references()
+            config.postprocess.class_agnostic = class_agnostic
+            self.detector = self.detector._replace(config=config)
         self._rows = rows_of_a_batch(self.detector.config)
         self._small_rows = devices.round_up_to_device_count(1)
         self._runner = devices.get_runner(self.detector.config.parallel)

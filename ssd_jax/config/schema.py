@@ -187,13 +187,13 @@ FIELDS = {
     ),
     "init.source": Field(
         STR,
-        "run folder or weight file to start from; empty: random weights",
+        "run folder, weight file or name of weights to start from; empty: random weights",
     ),
     "init.format": Field(
         choice("", *WEIGHT_FORMATS)._replace(
             description=f"one of {', '.join(WEIGHT_FORMATS)}, or empty"
         ),
-        "of a weight file; empty for a run folder",
+        "of a weight file; empty for a run folder or a name",
     ),
     "init.what": Field(
         choice("detector", "backbone"),
@@ -404,6 +404,10 @@ FIELDS = {
     "postprocess.clip": Field(
         choice("first", "last", "none"),
         "boxes are clipped to the image before suppression, after it, or not",
+    ),
+    "postprocess.class_agnostic": Field(
+        BOOL,
+        "suppression over all classes together, and one class for each prior",
     ),
     "parallel": Field(
         choice("pmap", "jit"),

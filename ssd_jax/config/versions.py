@@ -41,6 +41,7 @@ _ADDED: dict[int, dict[str, Any]] = {
         "loss.focal.gamma": 2.0,
         "model.norm_batch_size": 0,
         "optim.ema_warmup": True,
+        "postprocess.class_agnostic": False,
     },
 }
 

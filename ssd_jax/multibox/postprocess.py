@@ -26,6 +26,7 @@ def detect(
     top_k_per_class: int = 400,
     top_k: int = 200,
     clip: str = "last",
+    class_agnostic: bool = False,
     variances: tuple[float, float, float, float] = box_ops.VARIANCES,
     classification: str = "softmax",
 ) -> Detections:
@@ -41,6 +42,8 @@ def detect(
         top_k: boxes of all classes that are kept, K.
         clip: boxes are clipped to the image before suppression ("first", torchvision), after it
             ("last"), or not ("none", Caffe).
+        class_agnostic: a prior has its best class alone, and suppression knows one class: of
+            objects of several classes in one place, the surest is left.
         variances: of the encoding, see `boxes.encode`.
         classification: "softmax", or a sigmoid per class for any other loss.
 
@@ -51,6 +54,9 @@ def detect(
     priors = jnp.broadcast_to(priors, offsets.shape)
     boxes = box_ops.decode(offsets, priors, variances)  # [*B, A, 4]
     boxes = box_ops.clip(boxes) if clip == "first" else boxes
+    if class_agnostic:
+        best = scores.argmax(-2).astype(jnp.int32)  # [*B, A]
+        scores = scores.max(-2, keepdims=True)
     scores = jnp.where(scores > score_threshold, scores, 0.0)
     scores, prior = lax.top_k(scores, min(top_k_per_class, scores.shape[-1]))  # [*B, C-1, k]
     kept = nms(_take(boxes[..., None, :, :], prior), scores > 0.0, iou_threshold)
@@ -59,10 +65,11 @@ def detect(
     scores, index = lax.top_k(scores, min(top_k, classes * k))  # [*B, K]
     prior = jnp.take_along_axis(prior.reshape(*batch, classes * k), index, axis=-1)
     boxes = _take(boxes, prior)  # [*B, K, 4]
+    label = jnp.take_along_axis(best, prior, axis=-1) if class_agnostic else index // k
     return Detections(
         boxes=box_ops.clip(boxes) if clip == "last" else boxes,
         scores=scores,
-        labels=jnp.where(scores > 0.0, index // k + 1, 0),
+        labels=jnp.where(scores > 0.0, label + 1, 0),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssd_jax.config.serialization import to_dict
+from ssd_jax.config.versions import upgrade
 from ssd_jax.runs.metrics import rename_metrics
 from ssd_jax.runtime.files import read_json, write_json
 from ssd_jax.visualize.images import save_image
@@ -31,6 +32,7 @@ def read_results(folder: Path, step: int, config: ConfigDict) -> dict[str, float
     try:
         results = read_json(folder / "results.json")
         conditions = _conditions(step, config)
+        results |= {"postprocess": upgrade({"postprocess": results["postprocess"]})["postprocess"]}
         if {name: results.get(name) for name in conditions} != conditions:
             return {}
         scores = rename_metrics(results["scores"])

@@ -31,7 +31,7 @@ _MAX_PRIOR_DIFFERENCE = 0.01
 class ImportedDetector(NamedTuple):
     """The detector of a weight file."""
 
-    detector: Detector  # with the file's priors, where it has its own
+    detector: Detector  # with the file's priors, where it has exact ones
     state: TrainState  # at step 0
     classes: tuple[str, ...]
     origin: dict[str, Any]  # of the weights, see `initialize.Source`
@@ -95,8 +95,13 @@ def import_detector(source: str, kind: str, config: ConfigDict | None) -> Import
     state = with_weights(detector, blank, fitted.tensors)
     if weights.priors is not None:
         _check_priors(source, weights.priors, detector.priors.boxes)
-        priors = weights.priors.astype(np.float32)
-        detector = detector._replace(priors=detector.priors._replace(boxes=priors))
+        if weights.has_rounded_priors:
+            fitted.report.append(
+                "  priors       those of the config: the file rounds them to 8 bits"
+            )
+        else:
+            priors = weights.priors.astype(np.float32)
+            detector = detector._replace(priors=detector.priors._replace(boxes=priors))
     return ImportedDetector(detector, state, classes, origin, fitted.report)
 
 

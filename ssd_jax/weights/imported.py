@@ -15,6 +15,7 @@ class ImportedWeights(NamedTuple):
     batch_stats: dict[str, np.ndarray]
     classes: tuple[str, ...] = ()  # () where the file does not say
     priors: np.ndarray | None = None  # corners, normalized [A, 4], where the file has its own
+    has_rounded_priors: bool = False  # in 8 bits, so that those of the config are nearer the truth
     unused: dict[str, str] = {}  # tensor of the file that is not used -> reason
 
 

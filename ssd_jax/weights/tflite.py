@@ -28,6 +28,7 @@ _KERNEL, _BIAS = r"weights_quant/FakeQuantWithMinMaxVars", r"(?:Conv2D|depthwise
 _LAYER = re.compile(rf"FeatureExtractor/(?:\w+/)+(Conv2d_\w+)/(?:({_KERNEL})|{_BIAS})")
 _HEAD = re.compile(rf"BoxPredictor_(\d+)/(BoxEncoding|Class)Predictor/(?:({_KERNEL})|{_BIAS})")
 _SHAPE = re.compile(r"BoxPredictor_\d+/stack(_1)?|Squeeze_shape")
+_MOST_8_BIT_VALUES = 256
 _EPSILON = 1e-3  # of the norms in models/mobilenet_v1.py
 
 
@@ -41,7 +42,7 @@ def read(tensors: dict[str, np.ndarray], config: ConfigDict) -> ImportedWeights:
     if config.loss.classification == "softmax":
         raise CheckpointError("these weights have sigmoid scores: config.loss.classification")
     params, batch_stats, unused = {}, {}, {}
-    priors = None
+    priors, is_rounded = None, False
     for name, value in tensors.items():
         if layer := _LAYER.fullmatch(name):
             _add_layer(params, batch_stats, value, layer[1], is_kernel=bool(layer[2]))
@@ -49,11 +50,14 @@ def read(tensors: dict[str, np.ndarray], config: ConfigDict) -> ImportedWeights:
             _add_head(params, value, int(head[1]), head[2], is_kernel=bool(head[3]))
         elif name == "anchors" and value.shape[1:] == (4,) and value.dtype.kind == "f":
             priors = box_ops.to_corners(value[:, [1, 0, 3, 2]])
+            is_rounded = len(np.unique(value)) <= _MOST_8_BIT_VALUES
         elif _SHAPE.fullmatch(name):
             unused[name] = "the shape of a reshape, no weight"
         else:
             raise CheckpointError(f"{name} {list(value.shape)} is of another architecture")
-    return ImportedWeights(params, batch_stats, priors=priors, unused=unused)
+    return ImportedWeights(
+        params, batch_stats, priors=priors, has_rounded_priors=is_rounded, unused=unused
+    )
 
 
 def _add_layer(params, batch_stats, value, layer, is_kernel) -> None:

@@ -255,7 +255,14 @@ FREE = "model.backbone.input_size"
         ((1,), None),
         (
             True,
-            {FREE, "deterministic", "matching.strict", "optim.ema_warmup", "priors.floor_sizes"},
+            {
+                FREE,
+                "deterministic",
+                "matching.strict",
+                "optim.ema_warmup",
+                "postprocess.class_agnostic",
+                "priors.floor_sizes",
+            },  # fmt: skip
         ),
         ({}, set()),
         ({"a": 1}, {FREE}),

@@ -97,6 +97,41 @@ def test_classes_do_not_suppress_each_other():
     np.testing.assert_array_equal(found.labels, [1, 2, 0, 0])
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("per_class", "in_total"), [(400, 200), (20, 15)])
+@pytest.mark.parametrize("classification", ["softmax", "sigmoid"])
+def test_without_classes_suppression_is_greedy_over_the_best_class_of_each_prior(
+    seed, per_class, in_total, classification
+):
+    logits, offsets, priors = heads(seed)
+    found = jax.jit(
+        partial(postprocess.detect, score_threshold=0.05, iou_threshold=0.45, class_agnostic=True,
+                top_k_per_class=per_class, top_k=in_total, classification=classification)
+    )(np.stack([logits, -logits]), np.stack([offsets, offsets]), priors)  # fmt: skip
+    for row, own in enumerate((logits, -logits)):
+        scores = own.astype(np.float64)
+        scores = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        scores = (1 / (1 + np.exp(-own)) if classification == "sigmoid" else scores)[:, 1:]
+        best, labels = scores.max(-1), scores.argmax(-1) + 1
+        order = np.argsort(-best, kind="stable")
+        order = order[best[order] > 0.05][:per_class]
+        boxes = oracles.decode(offsets, priors, VARIANCES)[order]
+        kept = order[oracles.nms(boxes, best[order], 0.45)][:in_total]
+        count = len(kept)
+        assert count > 5 and not np.asarray(found.labels[row, count:]).any()
+        np.testing.assert_array_equal(found.labels[row, :count], labels[kept])
+        np.testing.assert_allclose(found.scores[row, :count], best[kept], atol=1e-6)
+
+
+def test_of_two_classes_in_one_place_the_surest_is_left():
+    priors = jnp.float32([[0.2, 0.2, 0.8, 0.8]] * 2)
+    logits = jnp.float32([[0, 5, 4], [0, 3, 4]])
+    found = postprocess.detect(
+        logits, jnp.zeros((2, 4)), priors, score_threshold=0.2, class_agnostic=True
+    )
+    np.testing.assert_array_equal(found.labels, [1, 0])
+
+
 @pytest.mark.parametrize(
     ("clip", "left", "kept"), [("first", 0, 1), ("last", 0, 2), ("none", -0.5, 2)]
 )
