@@ -137,13 +137,6 @@ def test_names_beyond_ascii():
     assert not same("cat", "dog")
 
 
-def test_colors_repeat_after_seven():
-    box = [[0.25, 0.5, 0.75, 0.75]]
-    classes = ("a",) * 8
-    colors = [tuple(drawn(box, [label], classes=classes)[75, 40]) for label in range(1, 9)]
-    assert len(set(colors[:7])) == 7 and colors[7] == colors[0]
-
-
 def test_view_that_is_not_contiguous():
     image = np.full((60, 80, 3), 7, np.uint8)[::-1, ::-1, ::-1]
     picture = drawn([[0.25, 0.5, 0.75, 0.75]], [1], image)
