@@ -11,7 +11,7 @@ from PIL import Image
 
 from ssd_jax.metrics import coco
 from ssd_jax.visualize.boxes import draw_boxes
-from ssd_jax.visualize.images import save_image
+from ssd_jax.visualize.images import enlarge, save_image
 
 
 class Picture(NamedTuple):
@@ -76,11 +76,12 @@ class Result:
         found = ", ".join(f"{name} {score:.2f}" for _, score, _, name in self) or "nothing"
         return f"{self.picture.path or 'image'} {width}x{height}: {found}"
 
-    def draw(self) -> UInt8[np.ndarray, "H W 3"]:
-        """A copy of the image with boxes, names and scores."""
+    def draw(self) -> UInt8[np.ndarray, "_ _ 3"]:
+        """A copy of the image with boxes, names and scores; a small one is drawn enlarged."""
         return draw_boxes(
-            self.picture.image, self.relative_boxes, self.labels, self.classes, scores=self.scores
-        )
+            enlarge(self.picture.image), self.relative_boxes, self.labels, self.classes,
+            scores=self.scores,
+        )  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Write the drawn image; the suffix names the format. Raises ResourceError."""

@@ -8,7 +8,7 @@ import pytest
 
 from ssd_jax.errors import ResourceError
 from ssd_jax.visualize.boxes import draw_boxes
-from ssd_jax.visualize.images import image_grid, save_image
+from ssd_jax.visualize.images import enlarge, image_grid, save_image
 from ssd_jax.visualize.text import add_caption
 
 ORANGE, BLUE = (230, 159, 0), (86, 180, 233)
@@ -151,6 +151,21 @@ def test_box_that_is_not_finite_is_refused(bad):
 
 def filled(height, width, value):
     return np.full((height, width, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((33, 20), 15), ((299, 299), 2), ((300, 300), 1), ((299, 641), 1), ((1, 5000), 1)],
+)
+def test_small_images_are_enlarged_by_whole_factors(size, factor):
+    """To 300 pixels of the shorter side, and no more than 1,280 of the longer."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    large = enlarge(image)
+    assert large.shape == (size[0] * factor, size[1] * factor, 3)
+    if factor == 1:
+        np.testing.assert_array_equal(large, image)
+    else:
+        np.testing.assert_allclose(large.mean(), image.mean(), atol=2)
 
 
 def test_grid_by_hand():
