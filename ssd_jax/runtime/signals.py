@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 
 
 class StopSignals:
-    """Used as a context manager: notes a stop signal in `received` and calls `on_signal`.
+    """Used as a context manager: notes a stop signal in `received`, and its number in `number`,
+    and calls `on_signal`.
 
     With `second_is_default` a second signal of the same kind has the effect that it had before,
     which for most is to end the program at once.
@@ -17,7 +18,7 @@ class StopSignals:
         on_signal: Callable[[], None] | None = None,
         second_is_default: bool = True,
     ):
-        self.received = False
+        self.received, self.number = False, 0
         self._numbers, self._on_signal = tuple(numbers), on_signal
         self._second_is_default = second_is_default
 
@@ -31,7 +32,7 @@ class StopSignals:
 
     def _handle(self, number: int, frame) -> None:
         # Nothing is printed here: the signal may have come in the middle of a print.
-        self.received = True
+        self.received, self.number = True, number
         if self._on_signal:
             self._on_signal()
         if self._second_is_default:
