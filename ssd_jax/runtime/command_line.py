@@ -49,7 +49,8 @@ def _describe_flags(names: list[str]) -> str:
     for name in names:
         flag = flags.FLAGS[name]
         default = "" if flag.default in (None, "", False, []) else f" [{flag.default}]"
-        lines.append(f"  --{name:16s} {flag.help}{default}")
+        meaning = " ".join(flag.help.split())  # absl adds lines to what may be repeated
+        lines.append(f"  --{name:16s} {meaning}{default}")
     if "config" in names:
         lines += ["", "Fields of the config that change most, as --config.steps=1000:"]
         lines += [f"  --config.{name:24s} {FIELDS[name].meaning}" for name in _COMMON_FIELDS]
