@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 from PIL import Image
 
 from ssd_jax.metrics import coco
@@ -75,6 +75,13 @@ class Result:
         height, width = self.picture.image.shape[:2]
         found = ", ".join(f"{name} {score:.2f}" for _, score, _, name in self) or "nothing"
         return f"{self.picture.path or 'image'} {width}x{height}: {found}"
+
+    def select(self, kept: Bool[np.ndarray, " K"]) -> "Result":
+        """The same picture with some of the detections."""
+        return Result(
+            self.picture, self.relative_boxes[kept], self.scores[kept], self.labels[kept],
+            self.classes,
+        )  # fmt: skip
 
     def draw(self) -> UInt8[np.ndarray, "_ _ 3"]:
         """A copy of the image with boxes, names and scores; a small one is drawn enlarged."""
