@@ -1,7 +1,10 @@
-"""Signals that ask a program to stop: one handler for training and for sweeps."""
+"""Signals that ask a program to stop: one handler for all commands that can stop halfway."""
 
+import os
 import signal
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class StopSignals:
@@ -37,3 +40,33 @@ class StopSignals:
             self._on_signal()
         if self._second_is_default:
             signal.signal(number, self._old[number])
+
+
+@contextmanager
+def end_at_second_signal(numbers: Collection[int]) -> Iterator[None]:
+    """While it is entered, the second of these signals ends the program at once.
+
+    The exit code is 128 + the signal's number. Python calls a handler only when the main thread
+    returns from what it waits for, as a batch on the devices; here another thread learns of it.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)  # Python demands it
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        received = 0
+        while number := os.read(reader, 1):  # empty once the other end is closed
+            received += number[0] in numbers
+            if received > 1:
+                os.write(2, b"interrupted at once: what was not saved is lost\n")
+                os._exit(128 + number[0])
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        watcher.join()
+        os.close(reader)
