@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SAID_BY = ("log_line", "print", "ConfigError", "DataError", "CheckpointError", "ResourceError",
-           "NonFiniteLossError", "Interrupted", "_DamagedError", "_exit")  # fmt: skip
+           "NonFiniteLossError", "Interrupted", "StoppedBySignal", "_DamagedError",
+           "_exit")  # fmt: skip
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -29,6 +30,11 @@ def spoken(path):
     [
         "data/worker_processes",
         "evaluate",
+        "predict",
+        "prediction/inputs",
+        "prediction/outputs",
+        "prediction/pictures",
+        "prediction/writer",
         "train",
         "trainer",
         "runs/checkpoint",
