@@ -32,18 +32,12 @@ def load(
     Raises CheckpointError for a folder that is no run or is damaged, ConfigError for an unknown
     name, ResourceError where a file cannot be downloaded. Use: see `predictor.Predictor`.
     """
-    from pathlib import Path
-
     from ssd_jax.predictor import Predictor
-    from ssd_jax.runs.load import load_run
     from ssd_jax.runtime.compilation import configure_jax
-    from ssd_jax.weights import named
-    from ssd_jax.weights.import_run import load_named
+    from ssd_jax.weights.import_run import load_detector
 
     configure_jax()
-    if named.is_name(str(source)):
-        return Predictor(load_named(str(source)), class_agnostic)
-    return Predictor(load_run(Path(source).expanduser(), checkpoint), class_agnostic)
+    return Predictor(load_detector(str(source), checkpoint), class_agnostic)
 
 
 def train(config: ConfigDict | str | os.PathLike, workdir: str | os.PathLike) -> dict[str, float]:

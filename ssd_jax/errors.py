@@ -49,3 +49,11 @@ class Interrupted(SsdError):
     """Stopped by a signal after saving: start the same command again."""
 
     exit_code = 42
+
+
+class StoppedBySignal(SsdError):
+    """Ended early by a signal; what is done is kept. The exit code is 128 + its number."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number

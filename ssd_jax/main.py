@@ -54,7 +54,7 @@ def _run(profiled: range) -> None:
     from ssd_jax.training import train_and_evaluate
 
     given = flags.FLAGS
-    config, folder = given.config, Path(given.workdir or default_workdir())
+    config, folder = given.config, Path(given.workdir or default_workdir()).expanduser()
     if given.mode == "train":
         scores = train_and_evaluate(config, folder, profiled)
     else:

@@ -1,224 +1,235 @@
-"""Find objects in pictures and videos with the detector of a run.
+"""Find objects in pictures, videos and the picture of a camera with the detector of a run.
 
-    ssd-jax predict --workdir=RUN --input=IMAGE|FOLDER|GLOB|VIDEO [--output=found]
+    ssd-jax predict --workdir=RUN --input=IMAGE|FOLDER|GLOB|VIDEO|CAMERA [--output=found]
+    ssd-jax predict --weights=NAME --input=… (a trained detector; `ssd-jax weights` lists them)
     python -m ssd_jax.predict (the same flags)
 
-Writes pictures with boxes (of a video, a video with boxes) and `detections.json`, a list of COCO
-results. The run folder is all that it needs.
+Writes pictures with boxes, named as their inputs (of a video or an animated image, a video), and
+`detections.json`, a list of COCO results. A folder is read with its subfolders. CAMERA is a number
+such as 0. --input may be given several times. Ctrl-C ends early and keeps what is done. The run
+folder is all that it needs.
 """
 
-import glob
-import os
+import difflib
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
-import cv2
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
 from ssd_jax.data.messages import join_truncated
-from ssd_jax.errors import ConfigError, DataError, ResourceError
-from ssd_jax.predictor import Predictor, read_picture
-from ssd_jax.result import Picture, Result
-from ssd_jax.runs.load import load_run
+from ssd_jax.errors import ConfigError, ResourceError, SsdError, StoppedBySignal
+from ssd_jax.prediction import window
+from ssd_jax.prediction.inputs import Input, Kind, describe_left_out, find_inputs
+from ssd_jax.prediction.outputs import RESULTS, plan_outputs
+from ssd_jax.prediction.pictures import (
+    Capture,
+    camera_frames,
+    count_pictures,
+    open_camera,
+    read_pictures,
+)
+from ssd_jax.prediction.writer import Drawing, PictureWriter
+from ssd_jax.predictor import Predictor
+from ssd_jax.result import Result
 from ssd_jax.runtime import command_line
 from ssd_jax.runtime.background import parallel_map
 from ssd_jax.runtime.compilation import configure_jax
 from ssd_jax.runtime.files import write_json
-from ssd_jax.visualize.images import save_image
+from ssd_jax.runtime.progress import log_line
+from ssd_jax.runtime.signals import StopSignals, end_at_second_signal
+from ssd_jax.weights import named
+from ssd_jax.weights.import_run import load_detector
 
-_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-_VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+Results = Generator[Result, None, None]
+
 _MAX_TABLE_ROWS = 20
-_MAX_SHOWN = 200  # letters of an input that is too long for a name
-_MAX_NAME_BYTES = 255  # of a file, on most file systems
 
 
 def predict_files(
-    folder: Path, pattern: str, output: Path, score_threshold: float, which: str = "best"
+    source: str | Path,
+    given: list[str],
+    output: Path,
+    score_threshold: float,
+    which: str = "best",
+    classes: list[str] | None = None,
+    class_agnostic: bool | None = None,
 ) -> list[dict]:
-    """Detect in all inputs that `pattern` names, write pictures and JSON, return the results.
+    """Detect in all inputs that `given` names, write pictures and JSON, return the results.
 
-    A picture that cannot be read is left out, and where one cannot be written, its detections are
-    kept; the others are done first, then DataError or ResourceError names them.
+    `source` is a run folder or the name of weights. `given` are values of --input, see
+    `find_inputs`. Detections of `classes` alone are kept, if there are any. A picture that cannot
+    be read is left out, and where one cannot be written, its detections are kept; the others are
+    done first, then DataError or ResourceError names them.
+    SIGINT and SIGTERM end early: what is done is written, then StoppedBySignal is raised.
     """
-    paths = find_inputs(pattern)
-    if output.resolve() in {path.parent.resolve() for path in paths}:
-        raise ConfigError(f"--output={output} holds the input: name another folder")
-    predictor = Predictor(load_run(folder, which))
-    unreadable: list[DataError] = []
-    unwritable: list[ResourceError] = []
-    results, table = [], []
-    with _PictureWriter(output) as writer:
-        detected = predictor.detect(_read(paths, unreadable), score_threshold)
-        drawn = parallel_map(writer.draw, detected)
-        for result, drawing in tqdm(drawn, desc="pictures", unit="", disable=None):
-            results += result.to_coco()
-            table.append(_table_row(result))
-            try:
-                writer.finish(result.picture, drawing)
-            except ResourceError as error:
-                unwritable.append(error)
-    write_json(output / "detections.json", results)
-    _print_table(table, results, output)
-    if errors := [*unreadable, *unwritable]:
-        messages = list(dict.fromkeys(map(str, errors)))  # of a video, the same for each frame
-        raise type(errors[-1])(join_truncated(messages, "\n"))
-    return results
+    inputs, left_out = find_inputs(given, output)
+    if left_out:
+        print(f"left out: {describe_left_out(left_out)}")
+    targets = plan_outputs(inputs, output)
+    is_camera = inputs[0].kind is Kind.CAMERA
+    capture = open_camera(inputs[0]) if is_camera else None
+    predictor = Predictor(load_detector(str(source), which), class_agnostic)
+    labels = find_labels(classes or [], predictor.classes)
+    found = _Findings(inputs)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    with end_at_second_signal(signals), StopSignals(signals, second_is_default=False) as stop:
+        with PictureWriter(output, inputs, targets) as writer:
+            if not (output / RESULTS).exists():
+                write_json(output / RESULTS, [])  # a mark for the next prediction: see plan_outputs
+            if is_camera:
+                detected = _detect_live(predictor, inputs[0], capture, score_threshold, found)
+                drawn = _draw_live(_until(stop, detected, labels), writer)
+            else:
+                pictures = read_pictures(inputs, found.errors)
+                detected = predictor.detect(pictures, score_threshold)
+                drawn = parallel_map(writer.draw, _until(stop, detected, labels))
+            total = None if is_camera else count_pictures(inputs)
+            for result, drawing in tqdm(drawn, "pictures", total, unit="", disable=None):
+                found.add(result)
+                try:
+                    writer.finish(result.picture, drawing)
+                except ResourceError as error:
+                    found.errors.append(error)
+        write_json(output / RESULTS, found.results)
+    found.print_table(output)
+    found.raise_errors(output, total, stop.number)
+    return found.results
 
 
-def find_inputs(pattern: str) -> list[Path]:
-    """The sorted files that a path, a folder or a glob names. Raises DataError for none."""
-    path = Path(pattern)
-    try:
-        if path.is_dir():
-            found = [each for each in path.iterdir() if each.suffix.lower() in _PICTURE_SUFFIXES]
-        elif path.exists():
-            found = [path]
-        else:
-            found = [Path(each) for each in glob.glob(pattern, recursive=True)]
-        found = [each for each in found if each.is_file() and not each.name.startswith(".")]
-    except OSError as error:
-        shown = f"{pattern[:_MAX_SHOWN]}…" if len(pattern) > _MAX_SHOWN else pattern
-        raise DataError(f"--input={shown}: cannot be read ({error.strerror})") from error
-    if not found:
-        raise DataError(f"--input={pattern}: no such file or folder of pictures")
-    return sorted(found)
+def find_labels(names: list[str], classes: tuple[str, ...]) -> list[int]:
+    """The labels, from 1, of the classes of these names; of all classes if there is no name.
 
-
-def _read(paths: list[Path], errors: list[DataError]) -> Iterator[Picture]:
-    """The pictures of all files, of which several are read at once; a video is read as it is used.
-
-    What cannot be read is left out and added to `errors`.
+    Raises ConfigError for a name that is not a class.
     """
-    for opened in parallel_map(_open, enumerate(paths)):
-        try:
-            if isinstance(opened, DataError):
-                raise opened
-            yield from opened
-        except DataError as error:
-            errors.append(error)
+    for name in names:
+        if name not in classes:
+            lower = {each.lower(): each for each in classes}
+            near = [lower[each] for each in difflib.get_close_matches(name.lower(), lower)]
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(classes)}"
+            raise ConfigError(f"--classes={name}: the run has no such class; {hint}")
+    return [label for label, name in enumerate(classes, 1) if not names or name in names]
 
 
-def _open(numbered: tuple[int, Path]) -> Iterable[Picture] | DataError:
-    image_id, path = numbered
-    if path.suffix.lower() in _VIDEO_SUFFIXES:
-        return _frames(image_id, path)
+def _until(stop: StopSignals, detected: Results, labels: list[int]) -> Iterator[Result]:
+    """The results, with detections of these labels alone, until a signal comes.
+
+    What was handed on before is drawn and counts as done: no picture is written without its
+    detections.
+    """
+    with closing(detected):
+        for result in detected:
+            yield result.select(np.isin(result.labels, labels))
+            if stop.received:
+                return
+
+
+def _detect_live(
+    predictor: Predictor,
+    camera: Input,
+    capture: Capture,
+    score_threshold: float,
+    found: "_Findings",
+) -> Results:
+    """What is found in each frame of a camera, before the next frame is taken."""
     try:
-        return [read_picture(image_id, path)]
-    except DataError as error:
-        return error
+        for picture in camera_frames(camera, capture):
+            yield from predictor.detect([picture], score_threshold)
+    except ResourceError as error:
+        found.errors.append(error)
 
 
-def _frames(image_id: int, path: Path) -> Iterator[Picture]:
-    capture, frame = cv2.VideoCapture(str(path)), 0
-    try:
-        while (read := capture.read())[0]:
-            yield Picture(image_id, path, frame, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-            frame += 1
-    finally:
-        capture.release()
-    if not frame:
-        raise DataError(f"{path}: not a video that OpenCV reads")
+def _draw_live(
+    detected: Iterator[Result], writer: PictureWriter
+) -> Iterator[tuple[Result, Drawing]]:
+    """Show each frame in a window; without a display, hand it on to be written."""
+    is_shown = window.has_display()
+    log_line(
+        "q or Ctrl-C ends" if is_shown
+        else "no display: the picture of the camera is written to a video until Ctrl-C"
+    )  # fmt: skip
+    for result in detected:
+        _, drawing = writer.draw(result)
+        yield result, None if is_shown else drawing
+        if is_shown and not window.show(drawing):
+            return
 
 
-class _PictureWriter:
-    """Writes annotated pictures into a folder; frames of a video into one video."""
+class _Findings:
+    """What is found in the pictures that are done, and the errors of those that failed."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._video: tuple[Path, cv2.VideoWriter] | None = None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(f"cannot write to {folder}: {error.strerror}") from error
+    def __init__(self, inputs: list[Input]):
+        self._inputs = inputs
+        self.results: list[dict] = []
+        self.errors: list[SsdError] = []
+        self._done, self._rows = 0, []
 
-    def __enter__(self) -> "_PictureWriter":
-        return self
+    def add(self, result: Result) -> None:
+        """A picture is done. Its results name the file within its --input."""
+        source = self._inputs[result.picture.image_id]
+        where = {"file_name": source.name, "input": source.given}
+        self.results += [each | where for each in result.to_coco()]
+        self._done += 1
+        if len(self._rows) < _MAX_TABLE_ROWS:
+            self._rows.append(_table_row(result, source.name))
 
-    def __exit__(self, *_) -> None:
-        if self._video:
-            self._video[1].release()
+    def print_table(self, output: Path) -> None:
+        for row in self._rows:
+            print(row)
+        if self._done > len(self._rows):
+            print(f"… and {self._done - len(self._rows)} more")
+        print(f"{len(self.results)} detections in {self._done} pictures: {output / RESULTS}")
 
-    def draw(self, result: Result) -> tuple[Result, np.ndarray | ResourceError | None]:
-        """Draw a picture, in any thread, and write it, or return the drawing of a frame.
-
-        The last is for `finish`: drawings of frames come in their order there.
-        """
-        picture, drawn = result.picture, result.draw()
-        if picture.frame is not None:
-            return result, drawn
-        try:
-            save_image(self._folder / _output_name(picture, ".jpg"), drawn)
-        except ResourceError as error:
-            return result, error
-        return result, None
-
-    def finish(self, picture: Picture, drawing: np.ndarray | ResourceError | None) -> None:
-        """Add a drawn frame to its video. Raises ResourceError where something is not written."""
-        if isinstance(drawing, ResourceError):
-            raise drawing
-        if drawing is not None:
-            self._writer(picture).write(cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR))
-
-    def _writer(self, picture: Picture) -> cv2.VideoWriter:
-        if self._video is None or self._video[0] != picture.path:
-            if self._video:
-                self._video[1].release()
-            target = self._folder / _output_name(picture, ".mp4")
-            capture = cv2.VideoCapture(str(picture.path))
-            rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-            capture.release()
-            height, width = picture.image.shape[:2]
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            writer = cv2.VideoWriter(str(target), code, rate, (width, height))
-            if not writer.isOpened():
-                raise ResourceError(f"cannot write the video {target}: no encoder, or no space")
-            self._video = picture.path, writer
-        return self._video[1]
+    def raise_errors(self, output: Path, total: int | None, stopped_by: int) -> None:
+        """Raise what failed, as one error, after a `stopped_by` signal, or 0, as its error."""
+        messages = list(dict.fromkeys(map(str, self.errors)))  # of a video, the same for each frame
+        message = join_truncated(messages, "\n")
+        if stopped_by:
+            of_all = f"{self._done} of {total}" if total else f"{self._done}"
+            stopped = f"interrupted: {of_all} pictures are done, and kept in {output}"
+            raise StoppedBySignal("\n".join([*([message] if message else []), stopped]), stopped_by)
+        if self.errors:
+            raise type(self.errors[-1])(message)
 
 
-def _output_name(picture: Picture, suffix: str) -> str:
-    """Number and name of the input; the end of a name that is too long is cut."""
-    prefix = f"{picture.image_id:05d}_"
-    stem = os.fsencode(picture.path.stem)[: _MAX_NAME_BYTES - len(prefix + suffix)]
-    return prefix + stem.decode(errors="ignore") + suffix
-
-
-def _table_row(result: Result) -> str:
+def _table_row(result: Result, name: str) -> str:
     counts = np.bincount(result.labels, minlength=len(result.classes) + 1)[1:]
     what = ", ".join(f"{count} {name}" for name, count in zip(result.classes, counts) if count)
-    picture = result.picture
-    name = picture.path.name + ("" if picture.frame is None else f" frame {picture.frame}")
-    return f"{name:40s} {what or '-'}"
-
-
-def _print_table(table: list[str], results: list[dict], output: Path) -> None:
-    for line in table[:_MAX_TABLE_ROWS]:
-        print(line)
-    if len(table) > _MAX_TABLE_ROWS:
-        print(f"… and {len(table) - _MAX_TABLE_ROWS} more")
-    print(f"{len(results)} detections in {len(table)} pictures: {output / 'detections.json'}")
+    frame = result.picture.frame
+    return f"{name + ('' if frame is None else f' frame {frame}'):40s} {what or '-'}"
 
 
 def define_flags() -> None:
     """The command's flags; not at import, since other commands have flags of the same name."""
-    flags.DEFINE_string("workdir", None, "Run folder.", required=True)
-    flags.DEFINE_string("input", None, "Picture, folder, glob or video.", required=True)
+    flags.DEFINE_string("workdir", None, "Run folder.")
+    flags.DEFINE_string("weights", None, "In place of a run: a name of ssd-jax weights.")
+    flags.DEFINE_multi_string(
+        "input", None, "Picture, folder, glob, video, or number of a camera", required=True
+    )
     flags.DEFINE_string("output", "found", "Folder for the results.")
     flags.DEFINE_float("score_threshold", 0.5, "Detections from this score on.", 0.0, 1.0)
-    flags.DEFINE_string("checkpoint", "best", "best, latest or a step.")
+    flags.DEFINE_list("classes", None, "Detections of these classes alone, as cat,dog.")
+    flags.DEFINE_boolean(
+        "class_agnostic", None, "Of several classes in one place, keep the surest alone."
+    )
+    flags.DEFINE_string("checkpoint", "best", "best, latest or a step, of a run.")
 
 
 def main() -> None:
     """The command."""
     given = flags.FLAGS
+    if (given.workdir is None) == (given.weights is None):
+        raise ConfigError("give --workdir=RUN, or --weights=NAME of a trained detector")
+    if given.weights is not None:
+        named.find(given.weights)
     configure_jax()
     predict_files(
-        Path(given.workdir), given.input, Path(given.output), given.score_threshold,
-        given.checkpoint,
+        given.workdir or given.weights, given.input, Path(given.output).expanduser(),
+        given.score_threshold, given.checkpoint, given.classes, given.class_agnostic,
     )  # fmt: skip
 
 

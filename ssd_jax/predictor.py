@@ -1,7 +1,7 @@
 """The detector of a run, called with images: `ssd_jax.load(RUN)`."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -68,7 +68,9 @@ class Predictor:
         results = list(self.detect(pictures, score_threshold))
         return results[0] if is_one else results
 
-    def detect(self, pictures: Iterable[Picture], score_threshold: float = 0.0) -> Iterator[Result]:
+    def detect(
+        self, pictures: Iterable[Picture], score_threshold: float = 0.0
+    ) -> Generator[Result, None, None]:
         """What is found in each picture, in order.
 
         `pictures` are iterated in a background thread. It holds those of three batches: one is in

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 from PIL import Image
 
 from ssd_jax.metrics import coco
 from ssd_jax.visualize.boxes import draw_boxes
-from ssd_jax.visualize.images import save_image
+from ssd_jax.visualize.images import enlarge, save_image
 
 
 class Picture(NamedTuple):
@@ -76,11 +76,19 @@ class Result:
         found = ", ".join(f"{name} {score:.2f}" for _, score, _, name in self) or "nothing"
         return f"{self.picture.path or 'image'} {width}x{height}: {found}"
 
-    def draw(self) -> UInt8[np.ndarray, "H W 3"]:
-        """A copy of the image with boxes, names and scores."""
+    def select(self, kept: Bool[np.ndarray, " K"]) -> "Result":
+        """The same picture with some of the detections."""
+        return Result(
+            self.picture, self.relative_boxes[kept], self.scores[kept], self.labels[kept],
+            self.classes,
+        )  # fmt: skip
+
+    def draw(self) -> UInt8[np.ndarray, "_ _ 3"]:
+        """A copy of the image with boxes, names and scores; a small one is drawn enlarged."""
         return draw_boxes(
-            self.picture.image, self.relative_boxes, self.labels, self.classes, scores=self.scores
-        )
+            enlarge(self.picture.image), self.relative_boxes, self.labels, self.classes,
+            scores=self.scores,
+        )  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Write the drawn image; the suffix names the format. Raises ResourceError."""

@@ -30,7 +30,7 @@ def test_train_evaluate_predict_and_say_done(tmp_path):
     found = call("predict", f"--workdir={run}", f"--input={picture}", f"--output={tmp_path / 'o'}",
                  "--score_threshold=0")  # fmt: skip
     assert found.returncode == 0, found.stderr
-    assert (tmp_path / "o" / "00000_training_input.jpg").exists()
+    assert (tmp_path / "o" / "training_input.png").exists()
     results = json.loads((tmp_path / "o" / "detections.json").read_text())
     assert {"image_id", "category_id", "bbox", "score", "file_name"} <= results[0].keys()
 

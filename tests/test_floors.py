@@ -18,6 +18,7 @@ FLOORS = (
     {"weights", "evaluate", "sweeps"},
     {"result", "training", "trainer"},
     {"predictor"},
+    {"prediction"},
     {"predict"},
     {"main", "commands"},
     {"cli"},

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ssd_jax.result import Detection, Picture, Result
+from ssd_jax.visualize.images import enlarge
 
 BOXES = np.float32([[0.1, 0.25, 0.5, 0.75], [0, 0, 1, 1]])
 
@@ -33,7 +34,7 @@ def test_boxes_are_pixels_and_labels_have_names():
 def test_nothing_found():
     empty = Result(result().picture, BOXES[:0], np.float32([]), np.int32([]), ("cat",))
     assert len(empty) == 0 and list(empty) == [] and empty.to_coco() == []
-    np.testing.assert_array_equal(empty.draw(), empty.picture.image)
+    np.testing.assert_array_equal(empty.draw(), enlarge(empty.picture.image))
     assert repr(empty) == "image 100x40: nothing"
 
 
@@ -50,7 +51,7 @@ def test_coco_results():
 
 def test_pictures_are_saved_and_shown(tmp_path, monkeypatch):
     found, shown = result(), []
-    assert (found.draw() != found.picture.image).any()
+    assert (found.draw() != enlarge(found.picture.image)).any()
     found.save(tmp_path / "new" / "found.png")
     found.save(str(tmp_path / "found.png"))
     for content in ((tmp_path / "found.png").read_bytes(), found._repr_png_()):
@@ -58,6 +59,16 @@ def test_pictures_are_saved_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(np.asarray(image)))
     found.show()
     np.testing.assert_array_equal(shown[0], found.draw())
+
+
+def test_a_small_picture_is_drawn_enlarged():
+    """Boxes stay where they are in the picture; the picture itself stays as it is."""
+    found = result()
+    assert found.draw().shape == (320, 800, 3) and found.picture.image.shape == (40, 100, 3)
+    assert (found.draw()[-3:, 400] != 80).any()  # the box of the whole picture
+    large = Picture(0, None, None, np.full((320, 400, 3), 80, np.uint8))
+    drawn = Result(large, BOXES, np.float32([0.9, 0.5]), np.int32([2, 1]), ("cat", "dog")).draw()
+    assert drawn.shape == (320, 400, 3)
 
 
 def test_supervision_gets_its_own_names(monkeypatch):

@@ -30,7 +30,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """The command."""
-    given, folder = flags.FLAGS, Path(flags.FLAGS.workdir)
+    given, folder = flags.FLAGS, Path(flags.FLAGS.workdir).expanduser()
     if given.report:
         from ssd_jax.sweeps.report import write_report  # imports Matplotlib
 

@@ -6,6 +6,7 @@ the same for any number of threads, devices or processes, and its position follo
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -99,7 +100,8 @@ def _cached(source: Source, config: ConfigDict) -> CachedImages:
     crops = "iou_crop" in config.augment.geometric
     smallest = config.augment.iou_crop.scale[0] if crops else 1.0
     least = tuple(math.ceil(side / smallest) for side in config.image_size)
-    cached = CachedImages(source, config.data.cache, config.data.cache_gib, least)
+    folder = os.path.expanduser(config.data.cache)
+    cached = CachedImages(source, folder, config.data.cache_gib, least)
     log_line(cached.summary())
     return cached
 

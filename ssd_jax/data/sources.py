@@ -6,6 +6,7 @@ and `shapes:SPLIT:COUNT` name one; each format has a module.
 """
 
 import hashlib
+import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -109,7 +110,7 @@ def make_source(
 
 def _open_source(spec: str, config: ConfigDict, classes: tuple[str, ...], scan: Scan) -> Source:
     kind, _, rest = spec.partition(":")
-    place, _, argument = rest.rpartition(":")
+    place, argument = map(os.path.expanduser, rest.rpartition(":")[::2])
     if kind in _FORMATS and place and files.is_possible_path(rest):
         return _FORMATS[kind].read(place, argument, classes, scan)
     if kind == "shapes" and place and argument.isdecimal() and len(argument) <= _MAX_DIGITS:

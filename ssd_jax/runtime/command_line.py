@@ -49,7 +49,8 @@ def _describe_flags(names: list[str]) -> str:
     for name in names:
         flag = flags.FLAGS[name]
         default = "" if flag.default in (None, "", False, []) else f" [{flag.default}]"
-        lines.append(f"  --{name:16s} {flag.help}{default}")
+        meaning = " ".join(flag.help.split())  # absl adds lines to what may be repeated
+        lines.append(f"  --{name:16s} {meaning}{default}")
     if "config" in names:
         lines += ["", "Fields of the config that change most, as --config.steps=1000:"]
         lines += [f"  --config.{name:24s} {FIELDS[name].meaning}" for name in _COMMON_FIELDS]
@@ -92,7 +93,7 @@ def parse_step_range(flag: flags.Flag, last: int) -> range:
 
 def _parse(argv: list[str]) -> list[str]:
     _check_renamed_fields(argv)
-    argv = _with_config_file(argv)
+    argv = _with_tuples(_with_config_file(argv))
     try:
         unknown = flags.FLAGS(argv)[1:]
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
@@ -134,6 +135,24 @@ def _with_config_file(argv: list[str]) -> list[str]:
         if each in ("--config", "-config"):
             argv[i + 1] = packaged.find_config(argv[i + 1])
     return argv
+
+
+def _with_tuples(argv: list[str]) -> list[str]:
+    """The arguments with a tuple of one where a field wants a tuple of texts and is given a text.
+
+    `--config.data.classes=cat,dog` names two.
+    """
+    given = re.compile(r"--?config\.([\w.]+)=(.*)", re.DOTALL)
+    result = []
+    for argument in argv:
+        match = given.fullmatch(argument)
+        if match and match[1] in FIELDS and not match[2].lstrip().startswith(("(", "[")):
+            parts = match[2].split(",") if match[1] == "data.classes" else [match[2]]
+            values, rule = tuple(each.strip() for each in parts), FIELDS[match[1]].rule
+            if rule.is_valid(values) and not rule.is_valid(match[2]):
+                argument = f"--config.{match[1]}={values!r}"
+        result.append(argument)
+    return result
 
 
 def _check_renamed_fields(argv: list[str]) -> None:

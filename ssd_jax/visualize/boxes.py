@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from ssd_jax.visualize.palette import GRAY, label_color
-from ssd_jax.visualize.text import draw_label
+from ssd_jax.visualize.palette import GRAY, Color, label_color
+from ssd_jax.visualize.plates import place_plates
+from ssd_jax.visualize.text import draw_plate, make_plate
 
 Image = UInt8[np.ndarray, "H W 3"]
 
@@ -22,10 +23,10 @@ def draw_boxes(
 ) -> Image:
     """A copy of the image with boxes (corners, normalized), class names and scores.
 
-    Label i + 1 is classes[i] and has a color of its own, up to seven; the name "" is not written.
+    Label i + 1 is classes[i] and has a color of its own, up to ninety; the name "" is not written.
     Label 0 (empty slot, padding) and boxes outside the image are left out. An ignored ground-truth
     box (`ignore`, or a negative label) is thin, gray and without a name. The first box is drawn
-    last, on top of the others: detections come best first.
+    last, on top of the others, and its name gets the best place: detections come best first.
 
     Raises ValueError for a box that is not finite.
     """
@@ -34,20 +35,31 @@ def draw_boxes(
     canvas = image.copy(order="C")
     gray = labels < 0 if ignore is None else ignore | (labels < 0)
     corners = _to_pixels(boxes, canvas.shape)
-    visible = [
-        i for i in reversed(range(len(labels))) if labels[i] and _is_visible(corners[i], canvas)
-    ]
+    visible = [i for i in range(len(labels)) if labels[i] and _is_visible(corners[i], canvas)]
     thickness = max(1, round(min(canvas.shape[:2]) / 240))
-    for i in visible:
+    for i in reversed(visible):
         color, width = (GRAY, 1) if gray[i] else (label_color(labels[i]), thickness)
         x_min, y_min, x_max, y_max = corners[i]
         cv2.rectangle(canvas, (x_min, y_min), (x_max, y_max), color, width, cv2.LINE_AA)
-    for i in visible:
-        if not gray[i] and classes[labels[i] - 1]:
-            score = "" if scores is None else f" {scores[i]:.2f}"
-            text = classes[labels[i] - 1] + score
-            draw_label(canvas, text, corners[i][:2], label_color(labels[i]))
+    named = [i for i in visible if not gray[i] and classes[labels[i] - 1]]
+    texts = [
+        classes[labels[i] - 1] + ("" if scores is None else f" {scores[i]:.2f}") for i in named
+    ]
+    _draw_texts(canvas, texts, [corners[i] for i in named], [label_color(labels[i]) for i in named])
     return canvas
+
+
+def _draw_texts(
+    canvas: Image, texts: Sequence[str], corners: Sequence[list[int]], colors: Sequence[Color]
+) -> None:
+    """Draw the text of each box, the first on top; text that would be illegible is left out."""
+    plates = [make_plate(text, canvas.shape[:2]) for text in texts]
+    legible = [i for i in range(len(texts)) if plates[i]]
+    places = place_plates(
+        [plates[i] for i in legible], [corners[i] for i in legible], canvas.shape[:2]
+    )
+    for i, (left, top) in reversed(list(zip(legible, places))):
+        draw_plate(canvas, plates[i], left, top, colors[i])
 
 
 def _to_pixels(boxes: Float[np.ndarray, "N 4"], shape: tuple[int, ...]) -> list[list[int]]:

@@ -12,6 +12,8 @@ from ssd_jax.runtime.files import write_bytes
 Image = UInt8[np.ndarray, "H W 3"]
 AnyImage = UInt8[np.ndarray, "_ _ 3"]
 
+_MIN_SIDE, _MAX_ENLARGED_SIDE = 300, 1280  # pixels
+
 
 def save_image(path: Path, image: Image) -> None:
     """Write the image in the format of the suffix, whole or not at all, and the folders above it.
@@ -20,6 +22,19 @@ def save_image(path: Path, image: Image) -> None:
     """
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     write_bytes(path, encoded.tobytes())
+
+
+def enlarge(image: Image) -> AnyImage:
+    """A small image, larger by a whole factor, so that boxes and names in it can be told apart.
+
+    Its shorter side gets at least 300 pixels, unless its longer side would get more than 1,280. A
+    larger image is returned as it is.
+    """
+    shorter, longer = sorted(image.shape[:2])
+    factor = min(-(-_MIN_SIDE // shorter), _MAX_ENLARGED_SIDE // longer)
+    if factor <= 1:
+        return image
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
 
 
 def image_grid(images: Sequence[AnyImage], columns: int, pad: int = 4) -> Image:

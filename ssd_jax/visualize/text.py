@@ -1,37 +1,54 @@
 """Text on pictures. OpenCV's fonts have ASCII only."""
 
 import unicodedata
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from ssd_jax.visualize.palette import Color, ink_color
+
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_MIN_SCALE = 0.3  # of the font's own size; smaller text cannot be read
+_SCALE = 0.45  # of the font's own size, on a picture whose shorter side has 450 pixels or less
+_MIN_SCALE = 0.3  # smaller text cannot be read
 
 Image = UInt8[np.ndarray, "H W 3"]
 
 
-def draw_label(canvas: Image, text: str, corner: list[int], color: tuple[int, int, int]) -> None:
-    """Text on a filled box above the corner (x, y), or where the image has room for it; in place.
+class Plate(NamedTuple):
+    """Text on a filled box, not yet placed; sizes in pixels."""
 
-    Text larger than the image is scaled down, and left out where it would be illegible.
+    text: str  # ASCII
+    scale: float  # of the font
+    width: int
+    height: int
+    baseline: int  # how far letters reach below it
+
+
+def make_plate(text: str, image_size: tuple[int, int]) -> Plate | None:
+    """A plate for an image of `image_size` (H, W); the text grows with the image.
+
+    Text larger than the image is scaled down; None where it would be illegible.
     """
-    text, (height, width) = to_ascii(text), canvas.shape[:2]
-    scale = max(0.4, min(height, width) / 1000)
+    text, (height, width) = to_ascii(text), image_size
+    scale = max(_SCALE, min(height, width) / 1000)
     box_width, box_height, _ = text_box_size(text, scale)
     scale *= min(1, width / box_width, height / box_height)
     box_width, box_height, baseline = text_box_size(text, scale)
     if scale < _MIN_SCALE or box_width > width or box_height > height:
-        return
-    left = max(0, min(corner[0], width - box_width))
-    top = corner[1] - box_height
-    if top < 0:
-        top = max(0, min(corner[1], height - box_height))
-    canvas[top : top + box_height, left : left + box_width] = color
-    ink = (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 110 else (255, 255, 255)
-    origin = (left + 2, top + box_height - baseline - 2)
-    cv2.putText(canvas, text, origin, _FONT, scale, ink, _stroke_width(scale), cv2.LINE_AA)
+        return None
+    return Plate(text, scale, box_width, box_height, baseline)
+
+
+def draw_plate(canvas: Image, plate: Plate, left: int, top: int, color: Color) -> None:
+    """Draw a plate of this color, in place; it must lie inside the canvas."""
+    canvas[top : top + plate.height, left : left + plate.width] = color
+    origin = (left + 2, top + plate.height - plate.baseline - 2)
+    cv2.putText(
+        canvas, plate.text, origin, _FONT, plate.scale, ink_color(color),
+        _stroke_width(plate.scale), cv2.LINE_AA,
+    )  # fmt: skip
 
 
 def add_caption(image: Image, text: str) -> UInt8[np.ndarray, "_ W 3"]:

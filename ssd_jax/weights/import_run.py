@@ -13,7 +13,7 @@ from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.parameter_names import parameter_name
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.folder import RunInfo, run_metadata, write_run_files
-from ssd_jax.runs.load import LoadedRun
+from ssd_jax.runs.load import LoadedRun, load_run
 from ssd_jax.runs.lock import lock_run_folder
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.train_step import TrainState, abstract_state
@@ -105,12 +105,15 @@ def import_detector(source: str, kind: str, config: ConfigDict | None) -> Import
     return ImportedDetector(detector, state, classes, origin, fitted.report)
 
 
-def load_named(name: str) -> LoadedRun:
-    """The detector of named weights as if it were a run at step 0; nothing is written but the file.
+def load_detector(source: str, which: str = "best") -> LoadedRun:
+    """The detector of a run folder (`which` checkpoint), or of named weights as if of a run.
 
-    Errors: those of `import_detector`.
+    Of named weights nothing is written but their file. Errors: those of `runs.load.load_run` or
+    of `import_detector`.
     """
-    found = import_detector(name, "", None)
+    if not named.is_name(source):
+        return load_run(Path(source).expanduser(), which)
+    found = import_detector(source, "", None)
     variables = {part: getattr(found.state, part) for part in abstract_variables(found.detector)}
     return LoadedRun(found.detector, variables, found.classes, 0)
 

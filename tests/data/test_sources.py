@@ -89,3 +89,11 @@ def test_a_long_name_that_is_wrong_is_shown_whole():
     spec = "vco:" + "/a/long/path" * 12 + ":trainval"
     with pytest.raises(ConfigError, match=spec):
         sources.make_source((spec,), CONFIG)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(DataError, match=str(tmp_path / "nowhere")):
+        sources.make_source(("voc:~/nowhere:train",), micro.get_config())
+    with pytest.raises(DataError, match=str(tmp_path / "list.csv")):
+        sources.make_source(("csv:images:~/list.csv",), micro.get_config())

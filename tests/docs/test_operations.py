@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SAID_BY = ("log_line", "print", "ConfigError", "DataError", "CheckpointError", "ResourceError",
-           "NonFiniteLossError", "Interrupted", "_DamagedError", "_exit")  # fmt: skip
+           "NonFiniteLossError", "Interrupted", "StoppedBySignal", "_DamagedError",
+           "_exit")  # fmt: skip
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -29,7 +30,12 @@ def spoken(path):
     [
         "data/worker_processes",
         "evaluate",
-        "train",
+        "predict",
+        "prediction/inputs",
+        "prediction/outputs",
+        "prediction/pictures",
+        "prediction/writer",
+        "training",
         "trainer",
         "runs/checkpoint",
         "runtime/checksum",
@@ -42,11 +48,15 @@ def spoken(path):
         "runs/tensorboard",
         "runtime/command_line",
         "runtime/devices",
+        "runtime/download",
         "runtime/distributed",
         "runtime/files",
         "runtime/profiler",
         "config/versions",
+        "weights/import_run",
         "weights/initialize",
+        "weights/named",
+        "weights/pytorch_file",
     ],
 )
 def test_every_message_of_a_run_is_explained(name):

@@ -8,7 +8,7 @@ import pytest
 
 from ssd_jax.errors import ResourceError
 from ssd_jax.visualize.boxes import draw_boxes
-from ssd_jax.visualize.images import image_grid, save_image
+from ssd_jax.visualize.images import enlarge, image_grid, save_image
 from ssd_jax.visualize.text import add_caption
 
 ORANGE, BLUE = (230, 159, 0), (86, 180, 233)
@@ -137,13 +137,6 @@ def test_names_beyond_ascii():
     assert not same("cat", "dog")
 
 
-def test_colors_repeat_after_seven():
-    box = [[0.25, 0.5, 0.75, 0.75]]
-    classes = ("a",) * 8
-    colors = [tuple(drawn(box, [label], classes=classes)[75, 40]) for label in range(1, 9)]
-    assert len(set(colors[:7])) == 7 and colors[7] == colors[0]
-
-
 def test_view_that_is_not_contiguous():
     image = np.full((60, 80, 3), 7, np.uint8)[::-1, ::-1, ::-1]
     picture = drawn([[0.25, 0.5, 0.75, 0.75]], [1], image)
@@ -158,6 +151,21 @@ def test_box_that_is_not_finite_is_refused(bad):
 
 def filled(height, width, value):
     return np.full((height, width, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((33, 20), 15), ((299, 299), 2), ((300, 300), 1), ((299, 641), 1), ((1, 5000), 1)],
+)
+def test_small_images_are_enlarged_by_whole_factors(size, factor):
+    """To 300 pixels of the shorter side, and no more than 1,280 of the longer."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    large = enlarge(image)
+    assert large.shape == (size[0] * factor, size[1] * factor, 3)
+    if factor == 1:
+        np.testing.assert_array_equal(large, image)
+    else:
+        np.testing.assert_allclose(large.mean(), image.mean(), atol=2)
 
 
 def test_grid_by_hand():

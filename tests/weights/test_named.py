@@ -12,10 +12,13 @@ import micro
 import numpy as np
 import pth_files
 import pytest
+from commands import call
 from golden import make_torchvision as golden
+from PIL import Image
 
 import ssd_jax
 from configs import ssd300_resnet50_coco
+from ssd_jax import predict
 from ssd_jax.config import packaged
 from ssd_jax.config.schema import WEIGHT_FORMATS
 from ssd_jax.detector import build_detector
@@ -25,7 +28,7 @@ from ssd_jax.runs.folder import read_run_info
 from ssd_jax.runtime import download
 from ssd_jax.train_step import init_state
 from ssd_jax.weights import files, initialize, named, torchvision
-from ssd_jax.weights.import_run import import_detector, import_run, load_named
+from ssd_jax.weights.import_run import import_detector, import_run, load_detector
 from ssd_jax.weights.imported import ImportedWeights
 
 SHAPES = json.loads(str(np.load(golden.FILE)["shapes"]))
@@ -108,9 +111,9 @@ def test_a_pytorch_detector_brings_its_config(mirror, catalog):
     tensors = golden.weights(SHAPES["ssdlite320_mobilenet_v3_large"])
     mirror.files[path_of(name)] = data = pth_files.encode(tensors)
     with pytest.raises(CheckpointError, match="and the published one a79551df"):
-        load_named(name)
+        load_detector(name)
     catalog(name, sha256=sha256(data)[:8])
-    run = load_named(name)
+    run = load_detector(name)
     config = run.detector.config
     assert config.image_size == (320, 320) and run.classes[0] == "person" and len(run.classes) == 90
     wanted = torchvision.read(tensors, config)
@@ -184,6 +187,8 @@ def test_the_real_detector_in_three_lines(mirror, real_data):
     model = ssd_jax.load(name)
     images = np.load(folder / "golden_voc16.npz")["images_uint8"]
     found = model(images[0])
+    exact = build_detector(model.detector.config, len(model.classes) + 1).priors.boxes
+    np.testing.assert_array_equal(model.detector.priors.boxes, exact)  # the file's are rounded
     assert len(found) and set(found.names) <= set(model.classes)
     assert len(mirror.requests) == 1
 
@@ -257,3 +262,21 @@ def test_a_config_by_name_or_file():
     assert preset.priors.clip == "size"
     with pytest.raises(ConfigError, match="no config quickstat: .*by name quickstart"):
         packaged.load_config("quickstat")
+
+
+def test_prediction_by_name(micro_weights, tmp_path):
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    output = tmp_path / "found"
+    results = predict.predict_files(MICRO_NAME, [str(tmp_path / "a.png")], output, 0.0)
+    assert results and {each["category_name"] for each in results} <= set(micro_weights.classes)
+    assert (output / "a.png").exists() and (output / "detections.json").exists()
+    together = predict.predict_files(
+        MICRO_NAME, [str(tmp_path / "a.png")], output, 0.0, class_agnostic=True
+    )
+    assert 0 < len(together) < len(results)
+
+
+@pytest.mark.parametrize("flags", [(), ("--workdir=run", f"--weights={MICRO_NAME}")])
+def test_prediction_wants_a_run_or_a_name(flags):
+    result = call("predict", "--input=x.jpg", *flags)
+    assert result.returncode == 2 and "give --workdir=RUN, or --weights=NAME" in result.stderr

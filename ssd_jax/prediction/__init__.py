@@ -1,0 +1,1 @@
+"""What `predict` reads and writes: inputs, their pictures, names of outputs, drawn pictures."""
