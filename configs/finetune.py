@@ -1,11 +1,9 @@
 """Your photographs, starting from a detector that was trained on COCO.
 
-    python -m scripts.import_weights --source=detect.tflite --format=tflite \
-        --config=configs/ssd300_mobilenet_v1_tflite.py --workdir=runs/coco
     python -m ssd_jax.main --config=configs/finetune.py:PATH --workdir=runs/mine
 
 PATH is a folder as for voc_folder.py; other sets by `--config.data.train` and `--config.data.test`.
-The first command makes the run that this one starts from, `--config.init.source=runs/coco`.
+The detector, 4 MB, is downloaded at the first use; without a network see docs/weights.md.
 
 Where the source detects all classes already, it is scored before the first step, and the learning
 rate is a twentieth: less is forgotten.
@@ -20,12 +18,12 @@ from configs import ssd300_mobilenet_v1_tflite, voc_folder
 
 
 def get_config(folder: str = "PATH") -> ConfigDict:
-    """The imported network and its priors, trained for a short time."""
+    """The COCO detector and its priors, trained for a short time."""
     config = ssd300_mobilenet_v1_tflite.get_config()
     config.batch_size = 16
     config.data = voc_folder.get_config(folder).data
     config.augment.geometric = ("iou_crop", "flip")  # its maps are too coarse for zoom-out
-    config.init.source = "runs/coco"
+    config.init.source = "tflite:coco_ssd_mobilenet_v1"
     config.init.lr_multiplier = 0.05
     # The file was trained so: hard negatives would push down what it rightly believes.
     config.loss.classification = "focal"

@@ -3,9 +3,7 @@
 Source: `coco_ssd_mobilenet_v1_1.0_quant_2018_06_29`, 90 class columns with the gaps of COCO's
 numbering and sigmoid scores. For predictions and as a start of fine-tuning:
 
-    python -m scripts.import_weights --source=detect.tflite --format=tflite \
-        --config=configs/ssd300_mobilenet_v1_tflite.py --workdir=runs/coco
-    python -m ssd_jax.predict --workdir=runs/coco --input=PICTURES --output=found
+    python -m ssd_jax.predict --weights=tflite:coco_ssd_mobilenet_v1 --input=PICTURES
 
     python -m ssd_jax.main --config=configs/ssd300_mobilenet_v1_tflite.py
 

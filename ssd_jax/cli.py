@@ -47,3 +47,7 @@ def _help() -> str:
     lines = ["ssd-jax COMMAND --flag=value …", ""]
     lines += [f"  {name:12s} {meaning}" for name, (_, meaning) in COMMANDS.items()]
     return "\n".join([*lines, "", "ssd-jax COMMAND --help explains a command."])
+
+
+if __name__ == "__main__":
+    main()

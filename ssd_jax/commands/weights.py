@@ -2,6 +2,7 @@
 
     ssd-jax weights
     ssd-jax weights --download=NAME
+    python -m scripts.weights (the same flags)
 
 A name is taken by `ssd-jax predict --weights=NAME`, `ssd-jax import --source=NAME`,
 `--config.init.source=NAME` and `ssd_jax.load(NAME)`. Each downloads the file when it is first

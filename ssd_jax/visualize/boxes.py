@@ -36,7 +36,7 @@ def draw_boxes(
     gray = labels < 0 if ignore is None else ignore | (labels < 0)
     corners = _to_pixels(boxes, canvas.shape)
     visible = [i for i in range(len(labels)) if labels[i] and _is_visible(corners[i], canvas)]
-    thickness = max(1, round(min(canvas.shape[:2]) / 240))
+    thickness = max(1, round(min(canvas.shape[:2]) / 200))
     for i in reversed(visible):
         color, width = (GRAY, 1) if gray[i] else (label_color(labels[i]), thickness)
         x_min, y_min, x_max, y_max = corners[i]
