@@ -36,6 +36,7 @@ def get_config(preset: str = "") -> ConfigDict:
         "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
         "train", "tvmonitor",
     )  # fmt: skip
+    config.data.orientation = "viewer"
     config.data.cache = ""  # folder for decoded images, for fast disks and slow cores
     config.data.cache_gib = 64.0  # of that folder at most
     config.data.workers = 0  # processes that read images; 0 = threads of the trainer

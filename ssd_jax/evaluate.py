@@ -18,7 +18,7 @@ from ssd_jax.data.sources import Source
 from ssd_jax.detector import Detector, Variables, class_list_errors, predict
 from ssd_jax.errors import ConfigError, DataError, ResourceError
 from ssd_jax.metrics import coco, voc
-from ssd_jax.runs.folder import check_same_detector, read_run_info
+from ssd_jax.runs.folder import check_same_detector, read_run_info, with_saved_orientation
 from ssd_jax.runs.load import restore_run
 from ssd_jax.runs.results import format_scores, write_results
 from ssd_jax.runtime import devices, distributed
@@ -182,6 +182,7 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
     run's.
     """
     validate(config)
+    config = with_saved_orientation(config, folder)
     saved = read_run_info(folder)
     check_same_detector(folder, saved.config, config)
     run = restore_run(folder, saved, which)
@@ -208,11 +209,12 @@ def _open_test_set(
 
     Raises DataError for a class that the run does not have under any name.
     """
-    scan = Scan()
+    scan = Scan(orientation=config.data.orientation)
     try:
         source = sources.make_source(config.data.test, config, classes, scan)
     except DataError:
-        source = sources.make_source(config.data.test, config, scan=Scan(scan.headers))
+        again = Scan(scan.headers, orientation=config.data.orientation)
+        source = sources.make_source(config.data.test, config, scan=again)
         matched = match_class_names(source.classes, classes)
         if len(matched) < len(source.classes):
             raise

@@ -20,6 +20,7 @@ from ssd_jax.runs.folder import (
     check_run_folder,
     remove_failed_start,
     run_metadata,
+    with_saved_orientation,
     write_run_files,
 )
 from ssd_jax.runs.lock import lock_run_folder
@@ -54,6 +55,7 @@ def train_and_evaluate(
 
 
 def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float]:
+    config = with_saved_orientation(config, folder)
     metadata = run_metadata(config)
     versions = {k: v for k, v in metadata["versions"].items() if k != "command"}
     device_text = devices.describe_devices(config.batch_size)
@@ -64,7 +66,7 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
     with remove_failed_start(folder), lock_run_folder(folder), _stop_signals() as signals:
         check_file = folder / CHECK_FILE
         last_check = read_check(check_file)
-        scan = Scan(last_check.get("images"))
+        scan = Scan(last_check.get("images"), orientation=config.data.orientation)
         train_set = sources.make_source(config.data.train, config, config.data.classes, scan)
         test_set = sources.make_source(config.data.test, config, train_set.classes, scan)
         sets = {"train": train_set, "test": test_set}

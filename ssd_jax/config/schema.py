@@ -64,6 +64,11 @@ FIELDS = {
         distinct(tuple_of(NONEMPTY_STR)),
         "class names without the background; () takes those of the training set",
     ),
+    "data.orientation": Field(
+        choice("viewer", "stored"),
+        "of pictures whose annotations have no size: viewer, as EXIF rotates them; stored, without "
+        "that rotation",
+    ),
     "data.cache": Field(
         STR,
         "folder for decoded training images, read instead of decoding them again; empty: none",

@@ -34,6 +34,7 @@ _ADDED: dict[int, dict[str, Any]] = {
     3: {
         "data.cache": "",
         "data.cache_gib": 64.0,
+        "data.orientation": "stored",
         "data.workers": 0,
         "eval_batch_size": 0,
         "init.lr_multiplier": 1.0,

@@ -27,13 +27,15 @@ class Scan:
     `previous` are the `headers` of an earlier scan, as they were read from a file; what is no
     header there counts as absent. An image file of the same size and time is not opened again.
     With `collect_errors` the errors of files go into `errors` and these files are left out;
-    otherwise they are raised.
+    otherwise they are raised. `orientation` is `config.data.orientation`.
     """
 
-    def __init__(self, previous: object = None, collect_errors: bool = False):
+    def __init__(
+        self, previous: object = None, collect_errors: bool = False, orientation: str = "viewer"
+    ):
         entries = previous.items() if isinstance(previous, Mapping) else ()
         self._previous = {name: entry for name, entry in entries if _is_header(entry)}
-        self._collect_errors = collect_errors
+        self._collect_errors, self._is_upright = collect_errors, orientation == "viewer"
         self.headers: dict[str, list] = {}
         self.errors: list[DataError] = []
 
@@ -42,15 +44,15 @@ class Scan:
     ) -> ResolvedSize:
         """Size of an image whose annotation gives it as `annotated_size` (H, W), if it does.
 
-        Boxes refer to the pixels of the file as they are stored; but where the annotation has the
-        size of the picture as EXIF rotates it, to the rotated one. Raises DataError for a file
+        The annotation's size says whether its boxes refer to the pixels as they are stored, or to
+        the picture as EXIF rotates it. Without a size they refer to what a viewer shows, or to the
+        stored pixels, as `orientation` says. Raises DataError for a file
         that `decode.read_header` refuses, and where the two sizes are not of one picture.
         """
         header = self._header(path)
         size = header.size
         if annotated_size is None or min(annotated_size) < 1:
-            ignored = {"images whose EXIF rotation is ignored": 1}
-            return ResolvedSize(size, False, ignored if header.orientation > 1 else {})
+            return self._resolve_without_annotation(header)
         if annotated_size == size:
             return ResolvedSize(size, False, {})
         if header.orientation >= 5 and annotated_size == size[::-1]:
@@ -67,6 +69,14 @@ class Scan:
                 "size and annotation disagree",
             )
         return ResolvedSize(size, False, {"wrong sizes in annotations, the image's used": 1})
+
+    def _resolve_without_annotation(self, header: decode.Header) -> ResolvedSize:
+        if header.orientation == 1:
+            return ResolvedSize(header.size, False, {})
+        if not self._is_upright:
+            return ResolvedSize(header.size, False, {"images whose EXIF rotation is ignored": 1})
+        size = header.size[::-1] if header.orientation >= 5 else header.size
+        return ResolvedSize(size, True, {"images rotated by EXIF, as viewers show them": 1})
 
     def map_collecting_errors(self, function: Callable, keys: Iterable[Hashable]) -> dict:
         """{key: function(key)}, computed by several threads.

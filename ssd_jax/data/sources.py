@@ -97,7 +97,7 @@ def make_source(
     ConfigError for a text that names no source, and DataError where concatenated sources have
     other classes.
     """
-    scan = scan or Scan()
+    scan = scan or Scan(orientation=config.data.orientation)
     parts = [_open_source(spec, config, classes, scan) for spec in specs]
     for part, spec in zip(parts, specs):
         if part.classes != parts[0].classes:

@@ -73,6 +73,23 @@ def check_run_folder(folder: Path, run: RunInfo, manifest: dict[str, Any] | None
         log_line(f"{error}: made again")
 
 
+def with_saved_orientation(config: ConfigDict, folder: Path) -> ConfigDict:
+    """The config with the `data.orientation` of the run in a folder, if there is one.
+
+    A run of a version without the field goes on with the pixels that it was trained on, though the
+    config that it is started with has the default of today.
+    """
+    try:
+        orientation = _read(folder / _CONFIG, _parse_config)[0].data.orientation
+    except CheckpointError:
+        return config
+    if orientation == config.data.orientation:
+        return config
+    config = config.copy_and_resolve_references()
+    config.data.orientation = orientation
+    return config
+
+
 @contextmanager
 def remove_failed_start(folder: Path) -> Iterator[None]:
     """Remove what a start leaves that fails before `folder` is a run, and was not there before."""

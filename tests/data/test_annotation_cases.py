@@ -247,9 +247,23 @@ def _(folder):
     report, record = examined(folder)
     assert record.size == (80, 100) and not record.upright and not report["corrected"]
     assert decode.read_image(record.path)[10, 10].min() > 200
-    source = labeled(folder, "0 .5 .5 1 1", orientation=6)  # says nothing of the size
-    assert source[0]["size"] == (80, 100) and source[0]["image"][10, 10].min() > 200
-    assert "1 images whose EXIF rotation is ignored (it)" in source.summary()
+
+
+@case("EXIF rotation, annotation without a size")
+def _(folder):
+    source = labeled(folder, "0 .25 .5 .5 1", orientation=6)
+    example, summary = source[0], source.summary()
+    assert example["size"] == (100, 80) and example["image"][10, 70].min() > 200
+    np.testing.assert_allclose(example["boxes"], [[0, 0, 0.5, 1]])
+    assert "1 images rotated by EXIF, as viewers show them (it)" in summary
+    names = str(folder / "names.txt")
+    stored = yolo.read(folder / "yolo", names, scan=Scan(orientation="stored"))
+    assert stored[0]["size"] == (80, 100) and stored[0]["image"][10, 10].min() > 200
+    assert stored.fingerprint != source.fingerprint
+    assert "1 images whose EXIF rotation is ignored (it)" in stored.summary()
+    write_image(folder / "yolo" / "it.jpg", orientation=3)  # upside down, of the same size
+    example = yolo.read(folder / "yolo", names)[0]
+    assert example["size"] == (80, 100) and example["image"][70, 90].min() > 200
     (folder / "yolo" / "it.jpg").write_bytes(encode_picture("JPEG", xmp=6))
     assert "rotation" not in yolo.read(folder / "yolo", str(folder / "names.txt")).summary()
 

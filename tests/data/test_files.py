@@ -79,8 +79,8 @@ def test_a_name_that_is_not_utf8_is_read_and_shown(tmp_path):
     write_image(tmp_path / name, orientation=6)
     (tmp_path / "names.txt").write_text("dog\n")
     source = yolo.read(tmp_path, str(tmp_path / "names.txt"))
-    assert source[0]["size"] == (80, 100)
-    assert "EXIF rotation is ignored ('caf\\udce9')" in source.summary()
+    assert source[0]["size"] == (100, 80)
+    assert "as viewers show them ('caf\\udce9')" in source.summary()
     report = check_dataset(source.images, source.classes, [], None, (80, 100))
     json.dumps(report, ensure_ascii=False).encode()
 

@@ -32,7 +32,7 @@ def test_what_is_no_header_of_an_earlier_scan_counts_as_absent(path, entry):
         entry = status.headers[str(path)][: min(len(entry), 2)] + entry[2:]
     for previous in ({str(path): entry}, entry):
         scan = Scan(previous)
-        assert scan.resolve_image_size(path).size == (80, 100)
+        assert scan.resolve_image_size(path).size == (100, 80)
         assert not scan.is_unchanged()
 
 

@@ -14,6 +14,7 @@ from ssd_jax.runs.folder import (
     check_run_folder,
     read_run_info,
     run_metadata,
+    with_saved_orientation,
     write_run_files,
 )
 from ssd_jax.runs.load import load_run
@@ -244,3 +245,19 @@ def test_json_is_replaced_whole(tmp_path):
     write_json(tmp_path / "x.json", {"a": 2})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 2}
     assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_run_keeps_the_orientation_of_its_pictures(tmp_path):
+    today = micro.get_config()
+    assert with_saved_orientation(today, tmp_path) is today
+    write_run_files(tmp_path, run(), run_metadata(run().config))
+    assert with_saved_orientation(today, tmp_path) is today
+    older = run(config=micro.get_config(data__orientation="stored"))
+    write_run_files(tmp_path, older, run_metadata(older.config))
+    assert with_saved_orientation(today, tmp_path).data.orientation == "stored"
+    assert today.data.orientation == "viewer"
+
+
+def test_a_run_of_version_0_1_keeps_stored_pictures():
+    fixture = Path(__file__).resolve().parents[1] / "fixtures" / "run_0_1"
+    assert with_saved_orientation(micro.get_config(), fixture).data.orientation == "stored"

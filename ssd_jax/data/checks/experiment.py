@@ -38,7 +38,8 @@ def check_experiment(
     classes: tuple[str, ...] = tuple(config.data.classes)
     train_images: Sequence[AnnotatedImage] = ()
     for name in ("train", "test"):
-        scan, summary, images = Scan(collect_errors=True), "", ()
+        scan = Scan(collect_errors=True, orientation=config.data.orientation)
+        summary, images = "", ()
         try:
             source = sources.make_source(config.data[name], config, classes, scan)
         except DataError as error:

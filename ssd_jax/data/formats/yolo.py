@@ -180,7 +180,9 @@ def _annotated_image(path: Path, label_of: np.ndarray, scan: Scan) -> AnnotatedI
     )
     kept = label_of[numbers[:, 0].astype(int)[clipped.kept]]
     flags = np.full(len(kept), PLAIN, np.int8)
-    return AnnotatedImage(path, resolved.size, clipped.boxes, kept, flags, corrections)
+    return AnnotatedImage(
+        path, resolved.size, clipped.boxes, kept, flags, corrections, resolved.upright
+    )
 
 
 def _parse_row(cells: list[str], where: str, classes: int) -> list[float]:

@@ -12,6 +12,7 @@ from PIL import Image
 from tfds_archives import TEST, TRAINVAL, prepare, voc_xml, write_coco, write_voc
 
 from ssd_jax.data.formats import coco, csv_file, tfds, voc, yolo
+from ssd_jax.data.scan import Scan
 from ssd_jax.types import CROWD, DIFFICULT, PLAIN
 
 CLASSES = ("cat", "dog")
@@ -152,7 +153,8 @@ def as_yolo(folder, given):
         (folder / "labels" / f"{name}.txt").write_text(lines)
     content = {"train": "images", "names": list(CLASSES)}
     (folder / "data.yaml").write_text(yaml.safe_dump(content))
-    return yolo.read(folder / "data.yaml", "train")
+    # Its labels tell no size; these are of the stored pixels.
+    return yolo.read(folder / "data.yaml", "train", scan=Scan(orientation="stored"))
 
 
 def as_csv(folder, given):
