@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build the wheel, install it into an environment of its own, and use it there from an empty folder:
-# import every module, open an old run, train, evaluate, predict, and predict in Python.
+# import every module, open an old run, train, evaluate, predict, and run the tutorial.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" requirements.txt
 root=$PWD
@@ -37,6 +37,7 @@ ssd-jax eval --config=quickstart --config.steps=4 --config.optim.warmup_steps=1 
   --config.data.test="('shapes:test:8',)" --config.batch_size=4 --workdir=runs/new
 ssd-jax predict --workdir=runs/new --input="$root/docs/bccd.jpg"
 test -s found/detections.json
+ssd-jax weights > /dev/null
 ssd-jax sweep --config=sweeps/prior_scales --workdir=sweep --dry_run > /dev/null
 python -m ssd_jax.main --config=finetune:photographs --help > /dev/null
 python - "$root/docs/bccd.jpg" <<'CODE'
@@ -48,3 +49,9 @@ model = ssd_jax.load("runs/new")
 found = model(sys.argv[1], score_threshold=0.0)
 print(f"wheel: {len(found)} boxes in Python")
 CODE
+# The tutorial's code, with a few steps.
+sed -e 's/^config.steps = .*/config.steps = 4/' \
+  -e 's/^config.eval_every = .*/config.eval_every = 0\nconfig.optim.warmup_steps = 1\nconfig.log_every = 2\nconfig.data.test = ("shapes:test:8",)/' \
+  "$root/docs/tutorial.py" > tutorial.py
+python tutorial.py > /dev/null
+test -s found/scene.png
