@@ -16,13 +16,16 @@ from ssd_jax.errors import CheckpointError
 from ssd_jax.weights.imported import ImportedWeights, check_normalization
 
 # Numbers of protobuf fields.
-_LAYERS = {2: (4, 6), 100: (1, 7)}  # NetParameter's V1 and new layers: (name, blobs) of each
+_NEW_LAYER = 100
+_LAYERS = {2: (4, 6), _NEW_LAYER: (1, 7)}  # NetParameter's layers, old and new: (name, blobs)
 _OLD_SHAPE, _DATA, _SHAPE, _DIM = (1, 2, 3, 4), 5, 7, 1  # of BlobProto; dim of BlobShape
 _DOUBLES = 8
+_PRIOR_BOX, _MIN_SIZE, _MAX_SIZE = 203, 1, 2  # of a new layer, and of its PriorBoxParameter
 _MOST_AXES = 8
 
 _CONV = re.compile(r"(?:conv\d+_[123]|fc6|fc7)")
 _HEAD = re.compile(r"(?:conv4_3_norm|fc7|conv(\d+)_2)_mbox_(loc|conf)")
+_PRIORS = re.compile(r"(?:conv4_3_norm|fc7|conv(\d+)_2)_mbox_priorbox")
 _CLASSIFIER = re.compile(r"fc8\w*")
 
 
@@ -34,12 +37,16 @@ def read(tensors: dict[str, np.ndarray], config: ConfigDict) -> ImportedWeights:
     """
     check_normalization(config, mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0))
     params, unused = {}, {}
+    sizes: dict[int, np.ndarray] = {}
     for name, value in tensors.items():
         layer, _, blob = name.rpartition("/")
         if head := _HEAD.fullmatch(layer):
             level = int(head[1]) - 4 if head[1] else int(layer.startswith("fc7"))
             kind = {"loc": "localization", "conf": "classification"}[head[2]]
             _add(params, f"heads/{kind}_{level}", value, blob)
+        elif priors := _PRIORS.fullmatch(layer):
+            level = int(priors[1]) - 4 if priors[1] else int(layer.startswith("fc7"))
+            sizes[level] = value
         elif _CONV.fullmatch(layer):
             _add(params, f"backbone/{layer}", value, blob)
         elif name == "conv4_3_norm/0":
@@ -51,7 +58,15 @@ def read(tensors: dict[str, np.ndarray], config: ConfigDict) -> ImportedWeights:
     first = "backbone/conv1_1/kernel"
     if first in params:
         params[first] = params[first][:, :, ::-1]
-    return ImportedWeights(params, {}, unused=unused)
+    return ImportedWeights(params, {}, prior_sizes=_prior_sizes(sizes), unused=unused)
+
+
+def _prior_sizes(levels: dict[int, np.ndarray]) -> tuple[float, ...]:
+    """Each level's smaller size, and the larger of the last; () where the file has no priors."""
+    found = [levels[level] for level in sorted(levels)]
+    if any(len(sizes) != 2 for sizes in found):
+        raise CheckpointError("a prior box layer without one smallest and one largest size")
+    return (*(float(sizes[0]) for sizes in found), float(found[-1][1])) if found else ()
 
 
 def _add(params: dict, layer: str, value: np.ndarray, blob: str) -> None:
@@ -65,6 +80,8 @@ def _add(params: dict, layer: str, value: np.ndarray, blob: str) -> None:
 
 def tensors(data: bytes) -> dict[str, np.ndarray]:
     """Blobs by layer and number, "conv1_1/0" and "conv1_1/1", in the order of the file.
+
+    And of a prior box layer "NAME/sizes", its smallest and its largest size in pixels.
 
     Raises CheckpointError for bytes that are no such file, at whatever place they are damaged.
     """
@@ -83,6 +100,8 @@ def _blobs(data: memoryview) -> dict[str, np.ndarray]:
             if f"{name}/{i}" in found:
                 raise ValueError(f"{name!r} is there twice")
             found[f"{name}/{i}"] = _value(blob, name)
+        for _, priors in _messages(layer, (_PRIOR_BOX,) if field == _NEW_LAYER else ()):
+            found[f"{name}/sizes"] = _floats(priors, (_MIN_SIZE, _MAX_SIZE))
     if not found:
         raise ValueError("no layer with blobs")
     return found
@@ -105,6 +124,14 @@ def _value(blob: memoryview, name: str) -> np.ndarray:
     if len(shape) > _MOST_AXES or math.prod(shape) != len(numbers) or not len(numbers):
         raise ValueError(f"{name!r} is {shape[:_MOST_AXES]} in {len(numbers)} numbers")
     return numbers.reshape(shape)
+
+
+def _floats(message: memoryview, fields: tuple[int, ...]) -> np.ndarray:
+    """The floats of repeated fields, field by field."""
+    values = list(_fields(message))
+    data = [bytes(value) for want in fields for field, value in values
+            if field == want and isinstance(value, memoryview)]  # fmt: skip
+    return np.frombuffer(b"".join(data), "<f4")
 
 
 def _dims(shape: memoryview) -> Iterator[int]:

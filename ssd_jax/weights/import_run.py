@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from ssd_jax.config import packaged
 from ssd_jax.detector import Detector, abstract_variables, build_detector
 from ssd_jax.errors import CheckpointError, ConfigError
+from ssd_jax.multibox.priors import formula_sizes
 from ssd_jax.parameter_names import parameter_name
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.folder import RunInfo, run_metadata, write_run_files
@@ -26,6 +27,7 @@ from ssd_jax.weights.remap import is_class_column
 # Of the image, between the file's priors and the config's: TensorFlow's differ by .005 from the
 # formula, and those of COCO from those of PASCAL VOC by .015.
 _MAX_PRIOR_DIFFERENCE = 0.01
+_MAX_SIZE_DIFFERENCE = 1.5  # pixels: some rules round sizes down
 
 
 class ImportedDetector(NamedTuple):
@@ -93,6 +95,8 @@ def import_detector(source: str, kind: str, config: ConfigDict | None) -> Import
     if not (weights.classes or named_classes):
         fitted.report.append(f"  {'classes':13s}COCO's, by the number of columns")
     state = with_weights(detector, blank, fitted.tensors)
+    if weights.prior_sizes:
+        _check_prior_sizes(source, weights.prior_sizes, config)
     if weights.priors is not None:
         _check_priors(source, weights.priors, detector.priors.boxes)
         if weights.has_rounded_priors:
@@ -128,6 +132,23 @@ def _coco_classes(weights: ImportedWeights, config: ConfigDict) -> tuple[str, ..
         if is_class_column(name)
     )
     return COCO_CLASSES if fits else ()
+
+
+def _check_prior_sizes(source: str, sizes: tuple[float, ...], config: ConfigDict) -> None:
+    """Raise CheckpointError where the config has other sizes of priors than the file, in pixels."""
+    levels = len(config.priors.aspect_ratios)
+    own = config.priors.sizes or formula_sizes(
+        config.priors.formula, min(config.image_size), levels
+    )
+    is_equal = len(sizes) == len(own) and (
+        np.abs(np.subtract(sizes, own)).max() <= _MAX_SIZE_DIFFERENCE
+    )
+    if not is_equal:
+        raise CheckpointError(
+            f"{source}: its priors have the sizes {sizes}, and those of the config {tuple(own)}. "
+            "Boxes would be wrong: start from the config that is the file's, or correct "
+            "config.priors"
+        )
 
 
 def _check_priors(source: str, file_priors: np.ndarray, priors: np.ndarray) -> None:

@@ -16,6 +16,7 @@ class ImportedWeights(NamedTuple):
     classes: tuple[str, ...] = ()  # () where the file does not say
     priors: np.ndarray | None = None  # corners, normalized [A, 4], where the file has its own
     has_rounded_priors: bool = False  # in 8 bits, so that those of the config are nearer the truth
+    prior_sizes: tuple[float, ...] = ()  # as `config.priors.sizes`, where the file has those alone
     unused: dict[str, str] = {}  # tensor of the file that is not used -> reason
 
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import ssd300_vgg16_voc, ssd512_vgg16_voc
+from configs import ssd300_vgg16_coco, ssd300_vgg16_voc, ssd512_vgg16_voc
 from ssd_jax.detector import build_detector
 from ssd_jax.errors import CheckpointError
 from ssd_jax.models.heads import Heads
 from ssd_jax.train_step import abstract_state
-from ssd_jax.weights import caffe
+from ssd_jax.weights import caffe, import_run
 from ssd_jax.weights.remap import detector_part, fit_to_model
 
 config = ssd300_vgg16_voc.get_config()
@@ -51,6 +51,14 @@ def encode(layers, old=False):
         layer += b"".join(field(blob_place, blob(value, old)) for value in blobs)
         net += field(place, layer)
     return net
+
+
+def prior_layer(name, least, most):
+    """A prior box layer of the branch ssd: floats that are not packed, and a flag."""
+    sizes = [varint(number << 3 | 5) + struct.pack("<f", size)
+             for number, size in ((1, least), (2, most), (3, 2.0))]  # fmt: skip
+    layer = field(1, name.encode()) + field(203, b"".join(sizes) + field(4, 1))
+    return field(100, layer)
 
 
 def small(**shapes):
@@ -220,3 +228,31 @@ def test_a_config_of_other_pixels_is_refused():
     other.model.mean = (0.0, 0.0, 0.0)
     with pytest.raises(CheckpointError, match=r"config\.model\.mean=\(123"):
         caffe.read({}, other)
+
+
+LEVELS = ("conv4_3_norm", "fc7", "conv6_2", "conv7_2", "conv8_2", "conv9_2")
+
+
+def net_with_priors(sizes):
+    layers = [prior_layer(f"{name}_mbox_priorbox", *pair)
+              for name, *pair in zip(LEVELS, sizes, sizes[1:])]  # fmt: skip
+    return encode(small()) + b"".join(layers[::-1])  # in any order
+
+
+def test_the_sizes_of_its_priors_are_read_and_compared():
+    sizes = (30.0, 60.0, 111.0, 162.0, 213.0, 264.0, 315.0)
+    weights = read(net_with_priors(sizes))
+    assert weights.prior_sizes == sizes
+    assert read(encode(small())).prior_sizes == ()
+    import_run._check_prior_sizes("x", weights.prior_sizes, config)
+    for other in (ssd300_vgg16_coco.get_config(), ssd512_vgg16_voc.get_config()):
+        with pytest.raises(CheckpointError, match=r"x: its priors have the sizes \(30.0, 60.0"):
+            import_run._check_prior_sizes("x", weights.prior_sizes, other)
+    nothing = field(100, field(1, b"fc7_mbox_priorbox") + field(203, field(4, 1)))
+    with pytest.raises(CheckpointError, match="without one smallest and one largest size"):
+        read(encode(small()) + nothing)
+
+
+def test_damaged_priors_are_refused_or_read():
+    data = net_with_priors((30.0, 60.0))
+    assert 200 < fuzz.survives(read, data, 500) <= 500
