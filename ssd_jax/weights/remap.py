@@ -12,6 +12,7 @@ import numpy as np
 
 from ssd_jax.errors import CheckpointError
 from ssd_jax.weights.class_names import match_class_names
+from ssd_jax.weights.coco_classes import COCO_CLASSES
 from ssd_jax.weights.imported import ImportedWeights
 
 _EXTRA_LAYERS = re.compile(
@@ -118,11 +119,15 @@ def _file_classes(
     weights: ImportedWeights, tensors: Tensors, like: Tensors, classes: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Classes of the file. Without names: those of the model where there are as many columns,
-    else placeholders that equal no name."""
+    COCO's where there are 90, else placeholders that equal no name."""
     if weights.classes:
         return weights.classes
     count = _count_class_columns(tensors, like, len(classes) + 1)
-    return classes if count == len(classes) else tuple(f"#{i}" for i in range(1, count + 1))
+    if count == len(classes):
+        return classes
+    if count == len(COCO_CLASSES):
+        return COCO_CLASSES
+    return tuple(f"#{i}" for i in range(1, count + 1))
 
 
 def _count_class_columns(tensors: Tensors, like: Tensors, columns: int) -> int:

@@ -29,6 +29,7 @@ from ssd_jax.runs.folder import read_run_info
 from ssd_jax.runtime import download
 from ssd_jax.train_step import init_state
 from ssd_jax.weights import files, initialize, named, torchvision
+from ssd_jax.weights.coco_classes import COCO_CLASSES
 from ssd_jax.weights.import_run import import_detector, import_run, load_detector
 from ssd_jax.weights.imported import ImportedWeights
 
@@ -171,6 +172,26 @@ def test_the_hub_has_a_mirror_of_its_own(monkeypatch):
     path = "timm/resnet50.tv2_in1k/resolve/main/model.safetensors"
     assert address == f"https://mirror.example/{path}"
     assert len({named.cached_path(name) for name in named.NAMES}) == len(named.NAMES)
+
+
+def test_the_classes_of_a_named_detector_are_known_to_training(mirror, real_data):
+    """Those of PASCAL VOC, six of them under another name: the run starts as a detector."""
+    name = "tflite:coco_ssd_mobilenet_v1"
+    detect = (real_data / "ssd_mobilenet_v1_coco" / "detect.tflite").read_bytes()
+    mirror.files[path_of(name)] = archive(detect__tflite=detect)
+    config = packaged.load_config("finetune")
+    assert config.init.source == name
+    classes = packaged.load_config("ssd300_vgg16_voc").data.classes
+    state, is_detector, origin = initialize.initial_state(build_detector(config, 21), classes)
+    assert is_detector and origin["name"] == name and origin["member"] == "detect.tflite"
+    few = ("person", "tv monitor", "sofa", "raccoon")
+    assert not initialize.initial_state(build_detector(config, 5), few).is_detector
+    # Columns are those of the classes of the same name: person is COCO's first, tv its 72nd.
+    wanted = import_detector(name, "", None).state.params["heads"]["classification_0"]["bias"]
+    bias = np.asarray(state.params["heads"]["classification_0"]["bias"]).reshape(-1, 21)
+    wanted = np.asarray(wanted).reshape(-1, 91)
+    for column, coco in ((classes.index("person"), "person"), (classes.index("tvmonitor"), "tv")):
+        np.testing.assert_array_equal(bias[:, column + 1], wanted[:, COCO_CLASSES.index(coco) + 1])
 
 
 def archive(**members):
