@@ -10,6 +10,7 @@ Hardware and hours: 2 CPU cores, under half an hour for a few hundred photograph
 Score: mAP@.5 .90 on 72 test photographs of blood cells (docs/bccd.md), measured.
 """
 
+import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -20,6 +21,7 @@ from configs import ssd300_vgg16_voc
 def get_config(folder: str = "PATH") -> ConfigDict:
     """SSD300's priors on the small network, trained from random weights."""
     config = ssd300_vgg16_voc.get_config()
+    folder = os.path.expanduser(folder)
     config.batch_size = 16
     train, test = _splits(folder)
     config.data.train = (f"voc:{folder}:{train}",)

@@ -23,5 +23,7 @@ if [ ! -e "$stamp" ]; then
   echo "installing $*; this takes about a minute, and longer over a slow network"
   # shellcheck disable=SC2046
   .venv/bin/python -m pip install --quiet --disable-pip-version-check $(printf -- '-r %s ' "$@")
+  # `ssd-jax` too, of this checkout.
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
   touch "$stamp"
 fi

@@ -38,7 +38,9 @@ def main() -> None:
     if "VIRTUAL_ENV" not in os.environ and sys.prefix != sys.base_prefix:
         print(f"source {os.path.relpath(sys.prefix)}/bin/activate")
     print(f"python -m ssd_jax.predict --workdir={folder} --input={folder}/unseen --output=found")
-    print("python -m ssd_jax.main --config=configs/voc_folder.py:PATH   # PATH: your photographs")
+    print("python -m ssd_jax.predict --weights=tflite:coco_ssd_mobilenet_v1 --input=PICTURES")
+    print("python -m ssd_jax.main --config=configs/finetune.py:PATH --workdir=runs/mine")
+    print("PICTURES: any photographs. PATH: photographs with annotations, see the README")
 
 
 if __name__ == "__main__":

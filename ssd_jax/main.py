@@ -1,7 +1,7 @@
 """Train a detector, or evaluate one.
 
     ssd-jax train --config=NAME [--workdir=DIR]
-    ssd-jax eval --config=NAME [--workdir=DIR] [--checkpoint=best|latest|STEP]
+    ssd-jax eval --workdir=DIR [--config=NAME] [--checkpoint=best|latest|STEP]
     python -m ssd_jax.main --config=configs/NAME.py [--mode=train|eval] (the same flags)
 
 The same command resumes a run that was stopped. Run folder and exit codes: docs/operations.md.
@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from ssd_jax.config.validation import validate
+from ssd_jax.errors import ConfigError
 from ssd_jax.runtime import command_line
 
 
@@ -27,21 +28,22 @@ def define_flags() -> None:
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where none is detected.")
     flags.DEFINE_integer("num_processes", None, "Number of processes; 1 does not look for others.")
     flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
-    flags.register_validator(
-        "config", lambda value: value is not None, "--config=configs/NAME.py is required"
-    )
 
 
 def main() -> None:
     """Check the command line, start JAX, and run the mode."""
     given = flags.FLAGS
-    validate(given.config)
-    profiled = command_line.parse_step_range(given["profile_steps"], given.config.steps)
+    if given.config is not None:
+        validate(given.config)
+    elif given.mode == "train" or not given.workdir:
+        raise ConfigError("--config=NAME is required, as --config=quickstart; see --help")
+    steps = given.config.steps if given.config is not None else 0
+    profiled = command_line.parse_step_range(given["profile_steps"], steps)
     # Imported here, so that an error of the command line is reported before JAX starts.
     from ssd_jax.runtime import distributed
     from ssd_jax.runtime.compilation import configure_jax
 
-    configure_jax(given.config.deterministic)
+    configure_jax(given.config is not None and given.config.deterministic)
     distributed.initialize(given.coordinator, given.num_processes, given.process_id)
     with distributed.abort_all_on_error():
         command_line.exit_on_error(lambda: _run(profiled))
@@ -49,12 +51,14 @@ def main() -> None:
 
 def _run(profiled: range) -> None:
     from ssd_jax.evaluate import evaluate_run
+    from ssd_jax.runs.folder import read_run_info
     from ssd_jax.runs.results import PRIMARY_METRIC, format_scores
     from ssd_jax.runtime import distributed
     from ssd_jax.training import train_and_evaluate
 
     given = flags.FLAGS
-    config, folder = given.config, Path(given.workdir or default_workdir()).expanduser()
+    folder = Path(given.workdir or default_workdir()).expanduser()
+    config = given.config if given.config is not None else read_run_info(folder).config
     if given.mode == "train":
         scores = train_and_evaluate(config, folder, profiled)
     else:

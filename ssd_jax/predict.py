@@ -6,8 +6,8 @@
 
 Writes pictures with boxes, named as their inputs (of a video or an animated image, a video), and
 `detections.json`, a list of COCO results. A folder is read with its subfolders. CAMERA is a number
-such as 0. --input may be given several times. Ctrl-C ends early and keeps what is done. The run
-folder is all that it needs.
+such as 0. --input may be given several times, or left out: ssd-jax predict … *.jpg. Ctrl-C ends
+early and keeps what is done. The run folder is all that it needs.
 """
 
 import difflib
@@ -43,10 +43,12 @@ from ssd_jax.runtime.files import write_json
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.runtime.signals import StopSignals, end_at_second_signal
 from ssd_jax.weights import named
+from ssd_jax.weights.coco_classes import UNUSED
 from ssd_jax.weights.import_run import load_detector
 
 Results = Generator[Result, None, None]
 
+WORDS = "input"  # the flag that takes words of the command line which stand alone
 _MAX_TABLE_ROWS = 20
 
 
@@ -79,7 +81,9 @@ def predict_files(
     signals = (signal.SIGINT, signal.SIGTERM)
     with end_at_second_signal(signals), StopSignals(signals, second_is_default=False) as stop:
         with PictureWriter(output, inputs, targets) as writer:
-            if not (output / RESULTS).exists():
+            if (output / RESULTS).exists():
+                log_line(f"{output} has earlier results: {RESULTS} is replaced, pictures stay")
+            else:
                 write_json(output / RESULTS, [])  # a mark for the next prediction: see plan_outputs
             if is_camera:
                 detected = _detect_live(predictor, inputs[0], capture, score_threshold, found)
@@ -95,7 +99,8 @@ def predict_files(
                     writer.finish(result.picture, drawing)
                 except ResourceError as error:
                     found.errors.append(error)
-        write_json(output / RESULTS, found.results)
+        if found.has_any():
+            write_json(output / RESULTS, found.results)
     found.print_table(output)
     found.raise_errors(output, total, stop.number)
     return found.results
@@ -110,8 +115,9 @@ def find_labels(names: list[str], classes: tuple[str, ...]) -> list[int]:
         if name not in classes:
             lower = {each.lower(): each for each in classes}
             near = [lower[each] for each in difflib.get_close_matches(name.lower(), lower)]
-            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(classes)}"
-            raise ConfigError(f"--classes={name}: the run has no such class; {hint}")
+            known = ", ".join(each for each in classes if not each.startswith(UNUSED))
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {known}"
+            raise ConfigError(f"--classes={name}: the detector has no such class; {hint}")
     return [label for label, name in enumerate(classes, 1) if not names or name in names]
 
 
@@ -177,12 +183,17 @@ class _Findings:
         if len(self._rows) < _MAX_TABLE_ROWS:
             self._rows.append(_table_row(result, source.name))
 
+    def has_any(self) -> bool:
+        """Whether a picture is done, so that earlier results give way."""
+        return self._done > 0
+
     def print_table(self, output: Path) -> None:
         for row in self._rows:
             print(row)
         if self._done > len(self._rows):
             print(f"… and {self._done - len(self._rows)} more")
-        print(f"{len(self.results)} detections in {self._done} pictures: {output / RESULTS}")
+        pictures = "1 picture" if self._done == 1 else f"{self._done} pictures"
+        print(f"{len(self.results)} detections in {pictures}: {output / RESULTS}")
 
     def raise_errors(self, output: Path, total: int | None, stopped_by: int) -> None:
         """Raise what failed, as one error, after a `stopped_by` signal, or 0, as its error."""
@@ -207,9 +218,7 @@ def define_flags() -> None:
     """The command's flags; not at import, since other commands have flags of the same name."""
     flags.DEFINE_string("workdir", None, "Run folder.")
     flags.DEFINE_string("weights", None, "In place of a run: a name of ssd-jax weights.")
-    flags.DEFINE_multi_string(
-        "input", None, "Picture, folder, glob, video, or number of a camera", required=True
-    )
+    flags.DEFINE_multi_string("input", None, "Picture, folder, glob, video, or number of a camera.")
     flags.DEFINE_string("output", "found", "Folder for the results.")
     flags.DEFINE_float("score_threshold", 0.5, "Detections from this score on.", 0.0, 1.0)
     flags.DEFINE_list("classes", None, "Detections of these classes alone, as cat,dog.")
@@ -222,8 +231,12 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
+    if not given.input:
+        raise ConfigError("give --input=PICTURES: a picture, folder, glob, video or camera")
     if (given.workdir is None) == (given.weights is None):
-        raise ConfigError("give --workdir=RUN, or --weights=NAME of a trained detector")
+        raise ConfigError("give --workdir=RUN, or --weights=NAME of a trained detector; not both")
+    if given.weights is not None and Path(given.weights).exists():
+        raise ConfigError(f"{given.weights} is a file or folder: write --workdir={given.weights}")
     if given.weights is not None:
         named.find(given.weights)
     configure_jax()

@@ -48,6 +48,10 @@ class Predictor:
         self._variables = self._runner.replicate(variables)
         self._predict = self._runner.compile_predict(partial(predict, self.detector))
 
+    def __repr__(self) -> str:
+        model, (height, width) = self.detector.config.model.name, self.detector.config.image_size
+        return f"{model} {width}x{height}, step {self.step}, {len(self.classes)} classes"
+
     def __call__(
         self, images: AnyImage | Iterable[AnyImage], score_threshold: float = 0.5
     ) -> Result | list[Result]:

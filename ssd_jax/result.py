@@ -91,7 +91,10 @@ class Result:
         )  # fmt: skip
 
     def save(self, path: str | Path) -> None:
-        """Write the drawn image; the suffix names the format. Raises ResourceError."""
+        """Write the drawn image; the suffix names the format, as .png or .jpg.
+
+        Raises ResourceError where it cannot be written, ConfigError for another suffix.
+        """
         save_image(Path(path), self.draw())
 
     def show(self) -> None:
@@ -126,7 +129,10 @@ class Result:
 
     def to_supervision(self) -> Any:
         """`supervision.Detections`; its class_id counts from 0. Needs `pip install supervision`."""
-        import supervision
+        try:
+            import supervision
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("to_supervision needs: pip install supervision") from error
 
         return supervision.Detections(
             xyxy=self.boxes, confidence=self.scores, class_id=self.labels - 1,

@@ -86,6 +86,8 @@ class Trainer:
         distributed.barrier("ready")  # a step waits only a limited time for a late process
         if self.first_step >= last_step:
             return self._already_done()
+        if self.is_main:
+            log_line("compiling the training step: seconds, or minutes on a slow machine")
         pending = None  # the last step whose metrics have not been read
         # The next batch is read and sent to the devices while a step runs.
         with closing(prefetch(self._device_batches())) as batches:

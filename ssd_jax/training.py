@@ -32,7 +32,9 @@ from ssd_jax.runtime.progress import log_line
 from ssd_jax.runtime.signals import StopSignals
 from ssd_jax.train_step import TrainState, abstract_state
 from ssd_jax.trainer import STEP_MEANS, Trainer
-from ssd_jax.weights.initialize import InitialState, initial_state
+from ssd_jax.weights.initialize import InitialState, check_source, initial_state
+
+_STOPPING = "stopping after this step; a second signal ends at once, and loses what is not saved"
 
 
 def train_and_evaluate(
@@ -56,6 +58,8 @@ def train_and_evaluate(
 
 def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float]:
     config = with_saved_orientation(config, folder)
+    if not (folder / "run.json").exists():
+        check_source(config)  # before minutes of reading data
     metadata = run_metadata(config)
     versions = {k: v for k, v in metadata["versions"].items() if k != "command"}
     device_text = devices.describe_devices(config.batch_size)
@@ -173,4 +177,4 @@ def _stop_signals() -> StopSignals:
         return StopSignals(())
     if distributed.is_multiprocess():
         return StopSignals((signal.SIGINT,), lambda: signal.raise_signal(signal.SIGTERM))
-    return StopSignals((signal.SIGINT, signal.SIGTERM))
+    return StopSignals((signal.SIGINT, signal.SIGTERM), notice=_STOPPING)

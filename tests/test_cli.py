@@ -49,7 +49,7 @@ def test_a_config_by_name_trains_and_evaluates_in_an_empty_folder(tmp_path):
     trained = ssd_jax(tmp_path, "train", *settings)
     assert trained.returncode == 0, trained.stderr
     first = json.loads((tmp_path / "run" / "results.json").read_text())
-    evaluated = ssd_jax(tmp_path, "eval", *settings)
+    evaluated = ssd_jax(tmp_path, "eval", "--workdir=run")  # with the run's own config
     assert evaluated.returncode == 0, evaluated.stderr
     assert "mAP@.5" in evaluated.stdout
     assert json.loads((tmp_path / "run" / "results.json").read_text()).keys() == first.keys()

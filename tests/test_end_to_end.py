@@ -99,7 +99,7 @@ def digest(folder):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "--config=configs/NAME.py is required"),
+        ([], 2, "--config=NAME is required, as --config=quickstart"),
         (["--config=configs/nothing.py"], 2, "no such file configs/nothing.py\n"),
         (["--config=configs/quickstart.py", "--config.optim.learning_rat=1"], 2, "did you mean --"),
         (["--config=configs/quickstart.py", "--config.batch_size=many"], 2, "batch_size"),

@@ -549,3 +549,21 @@ def test_a_picture_that_cannot_be_written_costs_that_picture(run, pictures, tmp_
     }  # fmt: skip
     found = json.loads((output / "detections.json").read_text())
     assert {result["file_name"] for result in found} == {"a é.png", "b.jpg", "c.jpeg"}
+
+
+def test_words_that_stand_alone_are_pictures(run, pictures, tmp_path):
+    names = [str(path) for path in sorted(pictures.glob("*.*g"))]
+    result = call("predict", f"--workdir={run}", f"--output={tmp_path / 'out'}", *names)
+    assert result.returncode == 0, result.stderr
+    assert f"in {len(names)} pictures" in result.stdout
+    result = call("predict", f"--workdir={run}")
+    assert result.returncode == 2 and "give --input=PICTURES" in result.stderr
+
+
+def test_earlier_results_stay_where_nothing_could_be_read(run, pictures, tmp_path):
+    output = tmp_path / "out"
+    results = predict.predict_files(run, [str(pictures)], output, 0.0)
+    (pictures / "broken.jpg").write_bytes(b"?")
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        predict.predict_files(run, [str(pictures / "broken.jpg")], output, 0.0)
+    assert json.loads((output / "detections.json").read_text()) == results

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssd_jax.errors import ConfigError
 from ssd_jax.result import Detection, Picture, Result
 from ssd_jax.visualize.images import enlarge
 
@@ -56,6 +57,9 @@ def test_pictures_are_saved_and_shown(tmp_path, monkeypatch):
     found.save(str(tmp_path / "found.png"))
     for content in ((tmp_path / "found.png").read_bytes(), found._repr_png_()):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), found.draw())
+    for name in ("found", "found.xyz"):
+        with pytest.raises(ConfigError, match=f"{name}: no format of pictures .* write .png"):
+            found.save(tmp_path / name)
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(np.asarray(image)))
     found.show()
     np.testing.assert_array_equal(shown[0], found.draw())

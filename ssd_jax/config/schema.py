@@ -436,7 +436,8 @@ CROSS_FIELD_RULES = (
         lambda warmup, steps, schedule, fractions: (
             warmup < steps * min(fractions if schedule == "step" else (), default=1)
         ),
-        "does not end before the first decay, or before the end: shorten it or train longer",
+        "does not end before the first decay, or before the end: shorten it, as to "
+        "config.optim.warmup_steps=1, or train longer",
     ),
     (
         ("steps", "batch_size"),

@@ -19,6 +19,7 @@ from ssd_jax.errors import DataError
 
 _MIN_SIDE = 2  # pixels
 _MISSING = "images that are missing or cannot be opened"
+_UNKNOWN_FORMAT = "not an image, damaged, or of a format to convert to JPEG, as HEIC"
 _NO_IMAGE = "files that are no image, or damaged"
 _TOO_LARGE = "images above the pixel limit"
 
@@ -131,9 +132,7 @@ def _open(file: io.BufferedIOBase, where: str) -> tuple[tuple[int, int], bytes]:
     except Image.DecompressionBombError as error:
         raise DataError(f"{where}: {error}", _TOO_LARGE) from error
     except Exception as error:  # whatever damage makes Pillow raise
-        reason = (
-            getattr(error, "strerror", None) or "not an image, a damaged header, or a rare format"
-        )
+        reason = getattr(error, "strerror", None) or _UNKNOWN_FORMAT
         raise DataError(f"{where}: cannot read the image ({reason})", _NO_IMAGE) from error
 
 

@@ -53,7 +53,7 @@ def describe_tuning(base: str, annotations: str | None, report: Mapping) -> str:
     data = f"--annotations={annotations}" if annotations else "its training data"
     lines = [
         f"{base} with priors fitted to annotations.",
-        "Sizes and aspect ratios by `python -m scripts.tune_priors`.",
+        "Sizes and aspect ratios by `ssd-jax tune-priors`.",
         f"From {report['images']} images of {data}.",
     ]
     for view, groups in report["fit"]["held out"].items():

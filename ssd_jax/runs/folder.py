@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -94,11 +94,15 @@ def with_saved_orientation(config: ConfigDict, folder: Path) -> ConfigDict:
 def remove_failed_start(folder: Path) -> Iterator[None]:
     """Remove what a start leaves that fails before `folder` is a run, and was not there before."""
     is_new = is_main_process() and not folder.exists()
+    new_parents = [each for each in folder.parents if not each.exists()]
     try:
         yield
     except BaseException:
         if is_new and not (folder / _RUN).exists():
             shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # one that is no longer empty stays
+                for each in new_parents:
+                    each.rmdir()
         raise
 
 
@@ -135,7 +139,7 @@ def read_run_info(folder: Path) -> RunInfo:
     if not os.path.exists(folder / _RUN):  # False, too, for a name that no file can have
         raise CheckpointError(
             f"{folder} is not a run: it has no {_RUN}. Name the folder of a training, or of an "
-            "import (python -m scripts.import_weights); a training that lost the file makes it "
+            "import (ssd-jax import); a training that lost the file makes it "
             "again when it is started again"
         )
     try:

@@ -34,14 +34,16 @@ _MAX_LINES = 4  # of an error of a config file
 def run_command(command: ModuleType, defaults: Mapping[str, str] = MappingProxyType({})) -> None:
     """Run a module with `define_flags` and `main`; --help prints its docstring and its flags.
 
-    `defaults` replaces defaults of flags.
+    Words that stand alone go to the flag that the module names in `WORDS`, if it does. `defaults`
+    replaces defaults of flags.
     """
     before = set(flags.FLAGS)
     command.define_flags()
     for name, value in defaults.items():
         flags.FLAGS.set_default(name, value)
     own = [name for name in flags.FLAGS if name not in before]
-    run(command.main, lambda: f"{command.__doc__}\n{_describe_flags(own)}")
+    words = getattr(command, "WORDS", "")
+    run(command.main, lambda: f"{command.__doc__}\n{_describe_flags(own)}", words)
 
 
 def _describe_flags(names: list[str]) -> str:
@@ -60,8 +62,13 @@ def _describe_flags(names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def run(main: Callable[[], None], help_text: Callable[[], str] | None = None) -> None:
-    """Parse the flags and call `main`; a failure ends with its exit code and no traceback."""
+def run(
+    main: Callable[[], None], help_text: Callable[[], str] | None = None, words: str = ""
+) -> None:
+    """Parse the flags and call `main`; a failure ends with its exit code and no traceback.
+
+    `words` is the flag that takes several values and the words that stand alone.
+    """
     packaged.make_importable()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names of files may be no text
@@ -71,7 +78,8 @@ def run(main: Callable[[], None], help_text: Callable[[], str] | None = None) ->
         print(help_text())
         sys.exit(0)
     app.run(
-        lambda _: exit_on_error(main), flags_parser=lambda argv: exit_on_error(lambda: _parse(argv))
+        lambda _: exit_on_error(main),
+        flags_parser=lambda argv: exit_on_error(lambda: _parse(argv, words)),
     )
 
 
@@ -91,7 +99,7 @@ def parse_step_range(flag: flags.Flag, last: int) -> range:
     )
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], words: str) -> list[str]:
     _check_renamed_fields(argv)
     argv = _with_tuples(_with_config_file(argv))
     try:
@@ -103,7 +111,9 @@ def _parse(argv: list[str]) -> list[str]:
     except Exception as error:  # a config file is a program, and may fail in any way
         message = _explain_unknown(error, argv) or format_error(error)
         raise ConfigError(f"{message}\nSee --help, or the README") from error
-    if unknown:
+    if unknown and words:
+        flags.FLAGS[words].value = [*(flags.FLAGS[words].value or ()), *unknown]
+    elif unknown:
         raise ConfigError(f"unknown argument {' '.join(unknown)}: flags are written --name=value")
     return argv[:1]
 
@@ -195,6 +205,9 @@ def exit_on_error(function: Callable):
         return function()
     except SsdError as error:
         _exit(str(error), error.exit_code)
+    except BrokenPipeError:  # whoever reads the output has read enough, as `head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         _exit("interrupted at once: what was not saved is lost", 128 + signal.SIGINT)
     except OSError as error:

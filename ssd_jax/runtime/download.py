@@ -35,6 +35,10 @@ class _TransferError(Exception):
     """A connection that failed or an answer that may be another one next time."""
 
 
+class _RefusedError(Exception):
+    """An answer that will be the same next time."""
+
+
 class _Answer(NamedTuple):
     response: Any  # of requests, streamed
     published: dict[str, str]  # "sha256" and "revision", as far as the hub names them
@@ -144,10 +148,10 @@ def _download(address: str, target: Path, sha256: str) -> dict[str, Any]:
     with requests.Session() as session:
         try:
             published = _transfer(session, address, partial)
-        except _TransferError as error:
+        except (_TransferError, _RefusedError) as error:
             raise ResourceError(
-                f"cannot download {address} ({error}). Without a network, download it elsewhere "
-                f"and copy it to {target}"
+                f"cannot download {address} ({error}). Download it elsewhere, and copy it to "
+                f"{target}"
             ) from error
     found = file_sha256(partial)
     try:
@@ -208,7 +212,7 @@ def _request(session, address: str, partial: Path) -> _Answer:
         raise _TransferError(f"the server answers {status}")
     if status not in (200, 206):
         answer.response.close()
-        raise ResourceError(f"cannot download {address}: the server answers {status}")
+        raise _RefusedError(f"the server answers {status}")
     return answer
 
 
@@ -233,7 +237,7 @@ def _follow(session, address: str, headers: dict[str, str]) -> _Answer:
             return _Answer(response, published)
         address = urljoin(address, response.headers["location"])
         response.close()
-    raise ResourceError(f"cannot download {address}: more than {_MAX_REDIRECTS} redirects")
+    raise _RefusedError(f"more than {_MAX_REDIRECTS} redirects")
 
 
 def _check_address(address: str) -> None:

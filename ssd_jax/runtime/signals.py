@@ -12,7 +12,7 @@ class StopSignals:
     and calls `on_signal`.
 
     With `second_is_default` a second signal of the same kind has the effect that it had before,
-    which for most is to end the program at once.
+    which for most is to end the program at once. `notice` is a line for standard error.
     """
 
     def __init__(
@@ -20,10 +20,12 @@ class StopSignals:
         numbers: Iterable[int],
         on_signal: Callable[[], None] | None = None,
         second_is_default: bool = True,
+        notice: str = "",
     ):
         self.received, self.number = False, 0
         self._numbers, self._on_signal = tuple(numbers), on_signal
         self._second_is_default = second_is_default
+        self._notice = f"\n{notice}\n".encode() if notice else b""
 
     def __enter__(self) -> "StopSignals":
         self._old = {number: signal.signal(number, self._handle) for number in self._numbers}
@@ -34,7 +36,9 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame) -> None:
-        # Nothing is printed here: the signal may have come in the middle of a print.
+        # Not printed, since the signal may have come in the middle of a print.
+        if not self.received and self._notice:
+            os.write(2, self._notice)
         self.received, self.number = True, number
         if self._on_signal:
             self._on_signal()

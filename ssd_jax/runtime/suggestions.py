@@ -27,6 +27,7 @@ def suggest(name: str, flags: Iterable[str]) -> list[str]:
     known = set(flags)
     if "config" in known:
         known |= {f"config.{field}" for field in FIELDS if not field.endswith("*")}
+    name = name.replace("-", "_")
     leaf = name.rpartition(".")[2]
     meant = [_OTHER_NAMES[leaf]] if _OTHER_NAMES.get(leaf) in known else []
     by_leaf: dict[str, list[str]] = {}

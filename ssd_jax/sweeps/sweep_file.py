@@ -19,6 +19,7 @@ from ssd_jax.runtime.files import read_json, write_json
 from ssd_jax.sweeps import hyper
 from ssd_jax.sweeps.plan import Sweep, SweepRun, flatten_config, format_overrides
 
+_ORIENTATION = "config.data.orientation"
 _MAX_LISTED = 20  # differences in a message
 
 
@@ -66,12 +67,14 @@ def read_sweep(folder: Path) -> Sweep:
 def with_saved_ids(sweep: Sweep, folder: Path) -> Sweep:
     """The sweep with the run ids of the folder that holds it; unchanged where none does.
 
-    An older version computed ids from the names that fields had then. Raises ConfigError, with the
+    An older version computed ids from the names that fields had then, and its runs keep the
+    `data.orientation` of that version. Raises ConfigError, with the
     differences, where the folder holds another sweep.
     """
     if not _path(folder).exists():
         return sweep
     saved = read_sweep(folder)
+    sweep = _with_orientation(sweep, saved.base.data.orientation)
     lines = differences(flatten_config(saved.base), flatten_config(sweep.base))
     old, new = ({_overrides_key(run): run for run in each.runs} for each in (saved, sweep))
     lines += [f"removed: {format_overrides(old[key].overrides)}" for key in old if key not in new]
@@ -83,6 +86,23 @@ def with_saved_ids(sweep: Sweep, folder: Path) -> Sweep:
             f"{folder} holds another sweep; choose another --workdir, or undo:\n  {listed}"
         )
     return sweep._replace(runs=tuple(run._replace(id=old[key].id) for key, run in new.items()))
+
+
+def _with_orientation(sweep: Sweep, orientation: str) -> Sweep:
+    """The sweep with this `data.orientation` in every run, as an override of all."""
+    if sweep.base.data.orientation == orientation:
+        return sweep
+    override = {_ORIENTATION: orientation}
+    runs = [
+        run if _ORIENTATION in run.overrides
+        else run._replace(config=_apply_overrides(run.config, override))
+        for run in sweep.runs
+    ]  # fmt: skip
+    return sweep._replace(
+        overrides=sweep.overrides | override,
+        base=_apply_overrides(sweep.base, override),
+        runs=tuple(runs),
+    )
 
 
 def _path(folder: Path) -> Path:

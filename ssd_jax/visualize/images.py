@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from ssd_jax.errors import ConfigError
 from ssd_jax.runtime.files import write_bytes
 
 Image = UInt8[np.ndarray, "H W 3"]
@@ -18,8 +19,10 @@ _MIN_SIDE, _MAX_ENLARGED_SIDE = 300, 1280  # pixels
 def save_image(path: Path, image: Image) -> None:
     """Write the image in the format of the suffix, whole or not at all, and the folders above it.
 
-    Raises ResourceError where it cannot be written.
+    Raises ResourceError where it cannot be written, ConfigError for a suffix of no such format.
     """
+    if not cv2.haveImageWriter(str(path)):
+        raise ConfigError(f"{path}: no format of pictures has this suffix; write .png or .jpg")
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     write_bytes(path, encoded.tobytes())
 

@@ -1,5 +1,7 @@
 """COCO's class names with the gaps of its numbering."""
 
+UNUSED = "unused "  # begins the name of a gap
+
 # The columns after the background's of detectors that keep COCO's own numbers (TensorFlow's and
 # torchvision's); COCO never published boxes of the classes named "unused".
 COCO_CLASSES = (

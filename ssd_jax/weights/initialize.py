@@ -53,8 +53,6 @@ def initial_state(detector: Detector, classes: tuple[str, ...]) -> InitialState:
     state, options = init_state(detector), detector.config.init
     if not options.source:
         return InitialState(state, False, {})
-    if named.is_name(options.source):
-        _check_part(options.source, options.what)
     weights, origin = load_source(options.source, options.format, detector.config)
     fitted = fit_source(options.source, weights, state, classes, options.what)
     priors = weights.priors
@@ -66,12 +64,42 @@ def initial_state(detector: Detector, classes: tuple[str, ...]) -> InitialState:
     return InitialState(with_weights(detector, state, fitted.tensors), is_detector, origin)
 
 
-def _check_part(name: str, what: str) -> None:
-    if what == "detector" and named.find(name).what == "backbone":
+def check_source(config: ConfigDict) -> None:
+    """Raise what can be said of `config.init` at once, without reading or downloading weights.
+
+    ConfigError where source, format and part do not belong together, and CheckpointError for a
+    source that is absent.
+    """
+    source, kind = config.init.source, config.init.format
+    if not source:
+        return
+    if not named.is_name(source):
+        _check_path(source, kind)
+        return
+    weights = named.find(source)
+    if config.init.what == "detector" and weights.what == "backbone":
         raise ConfigError(
-            f"{name} is a backbone without heads: set config.init.what=backbone, so that the rest "
-            "starts from random weights"
+            f"{source} is a backbone without heads: set config.init.what=backbone, so that the "
+            "rest starts from random weights"
         )
+    if kind not in ("", weights.format):
+        raise ConfigError(f"{source} has the format {weights.format}: leave out {kind}")
+    check_normalization(config, *weights.pixels)
+
+
+def _check_path(source: str, kind: str) -> Path:
+    """The path of a source that is no name."""
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise CheckpointError(
+            f"no weights at {source}: there is no such file or folder. A source of weights is a "
+            "run folder, a weight file, or a name (ssd-jax weights lists them)"
+        )
+    if kind and path.is_dir():
+        raise ConfigError(f"{source} is a folder: a run has no config.init.format")
+    if not kind and path.is_file():
+        raise ConfigError(f"{source} is a file: name its format in config.init.format")
+    return path
 
 
 def load_source(source: str, kind: str, config: ConfigDict) -> Source:
@@ -86,16 +114,7 @@ def load_source(source: str, kind: str, config: ConfigDict) -> Source:
             raise ConfigError(f"{source} has the format {file.format}: leave out {kind}")
         check_normalization(config, *named.find(source).pixels)
         return Source(_read_file(file.path, file.format, config), file.origin)
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise CheckpointError(
-            f"no weights at {source}: there is no such file or folder. A source of weights is a "
-            "run folder, a weight file, or a name (ssd-jax weights lists them)"
-        )
-    if kind and path.is_dir():
-        raise ConfigError(f"{source} is a folder: a run has no config.init.format")
-    if not kind and path.is_file():
-        raise ConfigError(f"{source} is a file: name its format in config.init.format")
+    path = _check_path(source, kind)
     if not kind:
         return _load_run(path)
     weights = _read_file(path, kind, config)

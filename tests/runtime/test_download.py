@@ -106,7 +106,9 @@ def test_an_answer_that_may_be_better_next_time_is_waited_for(server, target):
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 def test_an_answer_that_stays_is_an_error_at_once(server, target, status):
     server.statuses["/w.pth"] = [status]
-    with pytest.raises(ResourceError, match=f"w.pth: the server answers {status}"):
+    with pytest.raises(
+        ResourceError, match=rf"w.pth \(the server answers {status}\).*copy it to {target}"
+    ):
         fetch(server, target)
     assert len(server.requests) == 1
 

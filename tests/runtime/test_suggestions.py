@@ -20,6 +20,7 @@ PREDICTION = ["workdir", "input", "output", "score_threshold"]
         ("config.optim.learning_rte", TRAINING, ["config.optim.learning_rate"]),
         ("workdri", TRAINING, ["workdir"]),
         ("threshold", PREDICTION, ["score_threshold"]),
+        ("score-threshold", PREDICTION, ["score_threshold"]),
         ("epochs", PREDICTION, []),
         ("qqqq", TRAINING, []),
     ],

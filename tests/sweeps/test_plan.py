@@ -224,6 +224,8 @@ def test_a_sweep_of_version_0_1_is_continued_in_its_folders(tmp_path):
     assert not {run.id for run in sweep.runs} & {"73028fd5", "326f1504"}
     continued = with_saved_ids(sweep, FIXTURE)
     assert [run.id for run in continued.runs] == ["326f1504", "73028fd5"]
+    assert {run.config.data.orientation for run in continued.runs} == {"stored"}
+    assert continued.overrides["config.data.orientation"] == "stored"
     with pytest.raises(ConfigError, match="config.optim.ema_decay: 0.5 -> 0.9"):
         with_saved_ids(plan.expand(str(path), overrides | {"config.optim.ema_decay": 0.9}), FIXTURE)
 

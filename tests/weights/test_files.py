@@ -156,7 +156,14 @@ def test_our_own_names_make_a_round_trip(tmp_path):
             np.testing.assert_array_equal(old[name], new[name])
     bare = ImportedWeights(weights.params, {})
     files.write_npz(tmp_path / "y.npz", bare)
-    assert files.parse_native(files.read_tensors(tmp_path / "y.npz"))[1:] == ({}, (), None, {})
+    assert files.parse_native(files.read_tensors(tmp_path / "y.npz"))[1:] == (
+        {},
+        (),
+        None,
+        False,
+        (),
+        {},
+    )
 
 
 def test_an_npz_of_other_names_is_refused():

@@ -155,7 +155,7 @@ def test_a_file_of_the_hub_starts_a_backbone(mirror):
             import_detector(source, "", None)
     config.init.source, config.init.what = name, "detector"
     with pytest.raises(ConfigError, match=r"set config\.init\.what=backbone"):
-        initialize._check_part(config.init.source, config.init.what)
+        initialize.check_source(config)
     config.model.mean = (0.0, 0.0, 0.0)
     with pytest.raises(CheckpointError, match=r"expect config\.model\.mean=\(123\.675"):
         initialize.load_source(name, "", config)
@@ -263,12 +263,14 @@ def test_training_starts_from_a_name_and_tells_so(micro_weights, mirror, tmp_pat
 def test_a_name_that_cannot_be_had_leaves_no_run(micro_weights, mirror, tmp_path):
     mirror.files.clear()
     config = micro.get_config(init__source=MICRO_NAME)
-    with pytest.raises(ResourceError, match="micro.npz: the server answers 404"):
+    with pytest.raises(ResourceError, match=r"micro.npz \(the server answers 404\)"):
         ssd_jax.train(config, tmp_path / "run")
     config.init.source = "runs/nowhere"
     with pytest.raises(CheckpointError, match="no weights at runs/nowhere: there is no such file"):
         ssd_jax.train(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    with pytest.raises(CheckpointError, match="no weights at runs/nowhere"):
+        ssd_jax.train(config, tmp_path / "runs" / "deep" / "run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "served.npz"]
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "notes.txt").touch()
     with pytest.raises(CheckpointError):

@@ -219,8 +219,8 @@ def _find_warnings(report: Mapping) -> list[str]:
         warnings.append(f"no box of {', '.join(missing)}")
     if (priors := report.get("priors")) and priors["recall"] < _MIN_RECALL:
         warnings.append(
-            f"{1 - priors['recall']:.0%} of boxes have no prior with IoU ≥ 0.5: try python -m "
-            "scripts.tune_priors"
+            f"{1 - priors['recall']:.0%} of boxes have no prior with IoU ≥ 0.5: try ssd-jax "
+            "tune-priors"
         )
     return warnings
 
