@@ -17,7 +17,7 @@ from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import Source
 from ssd_jax.detector import Detector, Variables, class_list_errors, predict
 from ssd_jax.errors import ConfigError, DataError, ResourceError
-from ssd_jax.metrics import coco, voc
+from ssd_jax.metrics import coco, thresholds, voc
 from ssd_jax.runs.folder import check_same_detector, read_run_info, with_saved_orientation
 from ssd_jax.runs.load import restore_run
 from ssd_jax.runs.results import format_scores, write_results
@@ -108,8 +108,11 @@ class Evaluator:
                     "size": tuple(size),
                 }
             )
-        scores = dict(voc.evaluate(ground_truth, detections, self._source.classes))
-        return scores | dict(coco_scores(self._source, ground_truth, detections))
+        classes = self._source.classes
+        matches = voc.match_classes(ground_truth, detections, classes)
+        scores = dict(voc.average_precisions(matches, classes))
+        scores |= dict(coco_scores(self._source, ground_truth, detections))
+        return scores | dict(thresholds.evaluate(matches, classes))
 
     def _draw(self, image: np.ndarray, detection: dict) -> np.ndarray:
         drawn = detection["scores"] >= _DRAWN_SCORE

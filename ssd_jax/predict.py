@@ -56,14 +56,15 @@ def predict_files(
     source: str | Path,
     given: list[str],
     output: Path,
-    score_threshold: float,
+    score_threshold: float | None,
     which: str = "best",
     classes: list[str] | None = None,
     class_agnostic: bool | None = None,
 ) -> list[dict]:
     """Detect in all inputs that `given` names, write pictures and JSON, return the results.
 
-    `source` is a run folder or the name of weights. `given` are values of --input, see
+    `source` is a run folder or the name of weights. `score_threshold` None takes the detector's
+    own, see `Predictor.thresholds`, and says which. `given` are values of --input, see
     `find_inputs`. Detections of `classes` alone are kept, if there are any. A picture that cannot
     be read is left out, and where one cannot be written, its detections are kept; the others are
     done first, then DataError or ResourceError names them.
@@ -77,6 +78,8 @@ def predict_files(
     capture = open_camera(inputs[0]) if is_camera else None
     predictor = Predictor(load_detector(str(source), which), class_agnostic)
     labels = find_labels(classes or [], predictor.classes)
+    if score_threshold is None:
+        log_line(describe_thresholds(predictor, labels))
     found = _Findings(inputs)
     signals = (signal.SIGINT, signal.SIGTERM)
     with end_at_second_signal(signals), StopSignals(signals, second_is_default=False) as stop:
@@ -121,6 +124,18 @@ def find_labels(names: list[str], classes: tuple[str, ...]) -> list[int]:
     return [label for label, name in enumerate(classes, 1) if not names or name in names]
 
 
+def describe_thresholds(predictor: Predictor, labels: list[int]) -> str:
+    """From which scores detections of these labels are kept by default, and why."""
+    if not predictor.has_own_thresholds:
+        return "detections from a score of 0.5 on; --score_threshold changes it"
+    values = {predictor.classes[label - 1]: predictor.thresholds[label - 1] for label in labels}
+    shown = join_truncated([f"{name} {value:.2f}" for name, value in values.items()], ", ")
+    return (
+        f"detections from the scores where F1 was highest at step {predictor.step}: {shown}; "
+        "--score_threshold changes it"
+    )
+
+
 def _until(stop: StopSignals, detected: Results, labels: list[int]) -> Iterator[Result]:
     """The results, with detections of these labels alone, until a signal comes.
 
@@ -138,7 +153,7 @@ def _detect_live(
     predictor: Predictor,
     camera: Input,
     capture: Capture,
-    score_threshold: float,
+    score_threshold: float | None,
     found: "_Findings",
 ) -> Results:
     """What is found in each frame of a camera, before the next frame is taken."""
@@ -220,7 +235,10 @@ def define_flags() -> None:
     flags.DEFINE_string("weights", None, "In place of a run: a name of ssd-jax weights.")
     flags.DEFINE_multi_string("input", None, "Picture, folder, glob, video, or number of a camera.")
     flags.DEFINE_string("output", "found", "Folder for the results.")
-    flags.DEFINE_float("score_threshold", 0.5, "Detections from this score on.", 0.0, 1.0)
+    flags.DEFINE_float(
+        "score_threshold", None, "Detections from this score on; by default the run's, or 0.5.",
+        0.0, 1.0,
+    )  # fmt: skip
     flags.DEFINE_list("classes", None, "Detections of these classes alone, as cat,dog.")
     flags.DEFINE_boolean(
         "class_agnostic", None, "Of several classes in one place, keep the surest alone."

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from ssd_jax.data import augment, decode
 from ssd_jax.detector import predict
 from ssd_jax.evaluate import detect_batches, rows_of_a_batch
+from ssd_jax.metrics import thresholds
 from ssd_jax.result import Picture, Result
 from ssd_jax.runs.load import LoadedRun
 from ssd_jax.runtime import devices
@@ -21,6 +22,7 @@ AnyImage = str | os.PathLike | np.ndarray | Image.Image
 # Up to this part of a batch, pictures are predicted one at a time for each device. Empty rows cost
 # as much as full ones on a CPU; on an accelerator eight small batches take milliseconds more.
 _SMALL_PART = 4
+_DEFAULT_THRESHOLD = 0.5
 
 
 class Predictor:
@@ -33,11 +35,18 @@ class Predictor:
         classes: their names, without the background: label 1 is `classes[0]`.
         detector: network, priors and config.
         step: of the checkpoint.
+        thresholds: float32 [C - 1], for each class the score from which detections are returned by
+            default: where F1 was highest in the run's evaluation of this checkpoint (see
+            `metrics.thresholds`), or 0.5 where there was none.
+        has_own_thresholds: whether there was one.
     """
 
     def __init__(self, run: LoadedRun, class_agnostic: bool | None = None):
         """`class_agnostic`, where it is given, replaces `config.postprocess.class_agnostic`."""
-        self.detector, variables, self.classes, self.step = run
+        self.detector, variables, self.classes, self.step, scores = run
+        chosen = thresholds.select(scores, self.classes, _DEFAULT_THRESHOLD)
+        self.thresholds = np.float32(chosen)
+        self.has_own_thresholds = thresholds.NAME in scores
         if class_agnostic is not None:
             config = self.detector.config.copy_and_resolve_references()
             config.postprocess.class_agnostic = class_agnostic
@@ -53,7 +62,7 @@ class Predictor:
         return f"{model} {width}x{height}, step {self.step}, {len(self.classes)} classes"
 
     def __call__(
-        self, images: AnyImage | Iterable[AnyImage], score_threshold: float = 0.5
+        self, images: AnyImage | Iterable[AnyImage], score_threshold: float | None = None
     ) -> Result | list[Result]:
         """What is found in an image, or in each of several.
 
@@ -62,7 +71,7 @@ class Predictor:
         Args:
             images: a path of an image file, an array uint8 [H, W, 3] RGB, or an image of Pillow; or
                 a list of such, of any sizes. Files and images of Pillow are turned as EXIF says.
-            score_threshold: detections from this score on, in [0, 1].
+            score_threshold: detections from this score on, in [0, 1]; by default `thresholds`.
 
         Raises DataError for a file that cannot be read, TypeError for another kind of image.
         """
@@ -73,9 +82,9 @@ class Predictor:
         return results[0] if is_one else results
 
     def detect(
-        self, pictures: Iterable[Picture], score_threshold: float = 0.0
+        self, pictures: Iterable[Picture], score_threshold: float | None = 0.0
     ) -> Generator[Result, None, None]:
-        """What is found in each picture, in order.
+        """What is found in each picture, in order; None takes the detector's `thresholds`.
 
         `pictures` are iterated in a background thread. It holds those of three batches: one is in
         use, one on the devices, and one is read.
@@ -85,7 +94,9 @@ class Predictor:
         )
         for batch, detections in detected:
             for picture, found in zip(batch, detections):  # without the rows that fill the batch
-                kept = (found["scores"] >= score_threshold) & (found["labels"] > 0)
+                labels = found["labels"]
+                least = self.thresholds[labels - 1] if score_threshold is None else score_threshold
+                kept = (found["scores"] >= least) & (labels > 0)
                 boxes, scores, labels = (
                     found[name][kept] for name in ("boxes", "scores", "labels")
                 )

@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -567,3 +568,30 @@ def test_earlier_results_stay_where_nothing_could_be_read(run, pictures, tmp_pat
     with pytest.raises(DataError, match=r"broken\.jpg"):
         predict.predict_files(run, [str(pictures / "broken.jpg")], output, 0.0)
     assert json.loads((output / "detections.json").read_text()) == results
+
+
+def test_a_run_brings_the_thresholds_of_its_evaluation(run, pictures, tmp_path, capsys):
+    """Those of the step that is loaded; a class without one takes that of all."""
+    model = ssd_jax.load(run)
+    assert not model.has_own_thresholds  # this run detects nothing right
+    everything = model(pictures / "b.jpg", score_threshold=0.0)
+    middle, low = np.float64(np.quantile(everything.scores, [0.5, 0.25]))
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    path = copy / "metrics.jsonl"
+    before = path.read_text()
+    line = {"step": 2, "threshold": float(middle), "threshold/disk": float(low)}
+    path.write_text(before + json.dumps(line) + "\n")
+    model = ssd_jax.load(copy)
+    wanted = [low if name == "disk" else middle for name in model.classes]
+    np.testing.assert_allclose(model.thresholds, wanted, rtol=1e-6)
+    found = model(pictures / "b.jpg")
+    kept = everything.scores >= model.thresholds[everything.labels - 1]
+    assert 0 < kept.sum() < len(kept)
+    np.testing.assert_array_equal(found.scores, everything.scores[kept])
+    predict.predict_files(copy, [str(pictures)], tmp_path / "out", None)
+    assert f"F1 was highest at step 2: box {middle:.2f}, disk {low:.2f}" in capsys.readouterr().err
+    path.write_text(before + json.dumps(line | {"step": 1}) + "\n")  # of another step
+    assert not ssd_jax.load(copy).has_own_thresholds
+    predict.predict_files(copy, [str(pictures)], tmp_path / "out", None)
+    assert "detections from a score of 0.5 on" in capsys.readouterr().err

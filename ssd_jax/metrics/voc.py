@@ -8,11 +8,20 @@ use `>`, which differs only for an overlap of exactly the threshold.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 Sizes = Sequence | np.ndarray  # (H, W) of each image, original pixels
+
+
+class Matches(NamedTuple):
+    """What became of the detections of one class that count, in order of descending score."""
+
+    scores: Float[np.ndarray, " E"]
+    is_correct: Bool[np.ndarray, " E"]
+    objects: int  # ground-truth boxes that count
 
 
 def evaluate(
@@ -34,6 +43,17 @@ def evaluate(
 
     Raises ValueError, with the index of the image, for what `concatenate_images` refuses.
     """
+    matches = match_classes(ground_truth, detections, classes, iou_threshold)
+    yield from average_precisions(matches, classes, iou_threshold)
+
+
+def match_classes(
+    ground_truth: list[dict],
+    detections: list[dict],
+    classes: tuple[str, ...],
+    iou_threshold: float = 0.5,
+) -> list[Matches]:
+    """The matches of each class. Arguments and errors: `evaluate`."""
     if len(ground_truth) != len(detections):
         raise ValueError(
             f"{len(ground_truth)} images of ground truth, but {len(detections)} of detections"
@@ -41,12 +61,14 @@ def evaluate(
     sizes = [image["size"] for image in ground_truth]
     gt = concatenate_images(ground_truth, ("ignore",), sizes, len(classes))
     found = concatenate_images(detections, ("scores",), sizes, len(classes))
-    values = np.array(
-        [
-            _class_average_precision(gt, found, label, iou_threshold)
-            for label in range(1, len(classes) + 1)
-        ]
-    ).reshape(-1, 2)  # [C - 1, 2]
+    return [_match_class(gt, found, label, iou_threshold) for label in range(1, len(classes) + 1)]
+
+
+def average_precisions(
+    matches: list[Matches], classes: tuple[str, ...], iou_threshold: float = 0.5
+) -> Iterator[tuple[str, float]]:
+    """What `evaluate` yields, from the matches of each class."""
+    values = np.array([_average_precision(each) for each in matches]).reshape(-1, 2)  # [C - 1, 2]
     counted = ~np.isnan(values[:, 0])
     means = values[counted].mean(axis=0) if counted.any() else np.full(2, np.nan)
     percent = f"{100 * iou_threshold:.0f}"
@@ -87,18 +109,40 @@ def precision_recall_curve(
 ) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " E"]]:
     """Recall and precision [E] of one class after each detection that counts, best first.
 
+    Arguments: `match_detections`. Recall is 0 where no box counts.
+    """
+    return _curve(
+        match_detections(gt_boxes, gt_images, ignore, boxes, images, scores, iou_threshold)
+    )
+
+
+def match_detections(
+    gt_boxes: Float[np.ndarray, "N 4"],
+    gt_images: Int[np.ndarray, " N"],
+    ignore: Bool[np.ndarray, " N"],
+    boxes: Float[np.ndarray, "D 4"],
+    images: Int[np.ndarray, " D"],
+    scores: Float[np.ndarray, " D"],
+    iou_threshold: float = 0.5,
+) -> Matches:
+    """The matches of one class.
+
     Boxes are corners in inclusive pixels; `gt_images` and `images` number the image of each.
-    Equal scores keep their order. Recall is 0 where no box counts.
+    Equal scores keep their order.
     """
     order = np.argsort(-scores, kind="stable")
     overlap, best = _best_ground_truth(boxes[order], images[order], gt_boxes, gt_images)
     match = np.where(overlap >= iou_threshold, best, -1)  # [D], -1 where none
-    match = match[~np.append(ignore, False)[match]]  # [E]
+    counts = ~np.append(ignore, False)[match]
+    match = match[counts]  # [E]
     claims = np.zeros(len(match), bool)
     claims[np.unique(match, return_index=True)[1]] = True
-    correct = np.cumsum(claims & (match >= 0))
-    recall = correct / max(np.count_nonzero(~ignore), 1)
-    return recall, correct / np.arange(1, len(match) + 1)
+    return Matches(scores[order][counts], claims & (match >= 0), int(np.count_nonzero(~ignore)))
+
+
+def _curve(matches: Matches) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " E"]]:
+    correct = np.cumsum(matches.is_correct)
+    return correct / max(matches.objects, 1), correct / np.arange(1, len(correct) + 1)
 
 
 def concatenate_images(
@@ -139,21 +183,25 @@ def _raise_if_any(
         raise ValueError(f"image {images[rows[0]]} has {what}: it cannot be scored")
 
 
-def _class_average_precision(
-    gt: dict[str, np.ndarray], found: dict[str, np.ndarray], label: int, iou_threshold: float
-) -> tuple[float, float]:
+def _average_precision(matches: Matches) -> tuple[float, float]:
     """(area, 11-point) average precision of a class; NaN where no box counts."""
-    is_gt_class, is_class = gt["labels"] == label, found["labels"] == label
-    ignore = gt["ignore"][is_gt_class].astype(bool)
-    if ignore.all():
+    if not matches.objects:
         return np.nan, np.nan
+    curve = _curve(matches)
+    return average_precision(*curve, False), average_precision(*curve, True)
+
+
+def _match_class(
+    gt: dict[str, np.ndarray], found: dict[str, np.ndarray], label: int, iou_threshold: float
+) -> Matches:
+    is_gt_class, is_class = gt["labels"] == label, found["labels"] == label
     first_pixel = np.array([1.0, 1.0, 0.0, 0.0])
-    curve = precision_recall_curve(
-        gt["boxes"][is_gt_class] + first_pixel, gt["image"][is_gt_class], ignore,
+    return match_detections(
+        gt["boxes"][is_gt_class] + first_pixel, gt["image"][is_gt_class],
+        gt["ignore"][is_gt_class].astype(bool),
         found["boxes"][is_class] + first_pixel, found["image"][is_class], found["scores"][is_class],
         iou_threshold,
     )  # fmt: skip
-    return average_precision(*curve, False), average_precision(*curve, True)
 
 
 def _best_ground_truth(

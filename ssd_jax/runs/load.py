@@ -1,6 +1,8 @@
 """Loading a run to predict, evaluate or fine-tune: what its folder holds is enough."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -11,6 +13,7 @@ from ssd_jax.detector import Detector, Variables, abstract_variables, build_dete
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.folder import RunInfo, read_run_info
+from ssd_jax.runs.metrics import read_metrics
 
 
 class LoadedRun(NamedTuple):
@@ -20,6 +23,7 @@ class LoadedRun(NamedTuple):
     variables: Variables
     classes: tuple[str, ...]  # without the background
     step: int  # of the checkpoint
+    scores: Mapping[str, float] = MappingProxyType({})  # of the run's evaluation at this step
 
 
 def load_run(folder: Path, which: str = "best") -> LoadedRun:
@@ -48,7 +52,15 @@ def restore_run(folder: Path, run: RunInfo, which: str = "best") -> LoadedRun:
     detector = detector._replace(priors=detector.priors._replace(boxes=run.priors))
     with checkpoint.Checkpoints(folder / "checkpoints", create=False) as checkpoints:
         variables, step = _restore_variables(checkpoints, which, detector)
-    return LoadedRun(detector, variables, run.classes, step)
+    return LoadedRun(detector, variables, run.classes, step, _read_scores(folder, step))
+
+
+def _read_scores(folder: Path, step: int) -> dict[str, float]:
+    """The numbers that the history of the run has of a step; {} where it has none."""
+    lines = read_metrics(folder / "metrics.jsonl")
+    found = [line for line in lines if line["step"] == step]
+    numbers = (item for line in found for item in line.items() if item[1] is not None)
+    return {name: float(value) for name, value in numbers}
 
 
 def _restore_variables(

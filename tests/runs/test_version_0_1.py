@@ -46,7 +46,7 @@ def test_it_predicts_as_it_did():
 def test_it_is_evaluated_as_it_was(run):
     scores = evaluate.evaluate_run(run, read_run_info(run).config)
     expected = rename_metrics(EXPECTED["best_scores"])
-    assert scores.keys() == expected.keys()
+    assert expected.keys() <= scores.keys()  # thresholds came later
     for name, value in expected.items():
         value = math.nan if value is None else value
         assert scores[name] == pytest.approx(value, abs=5e-3, nan_ok=True), name

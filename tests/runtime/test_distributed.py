@@ -32,7 +32,7 @@ def history(run):
 
 def arrays(run, which):
     """Everything the network is made of, and the step it is of."""
-    _, variables, _, at = load_run(run, which)
+    _, variables, _, at, _ = load_run(run, which)
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(variables)]), at
 
 

@@ -70,7 +70,7 @@ def run(tmp_path_factory, weights):
 
 
 def test_an_imported_run_holds_the_weights_of_the_file(run, trained, classes):
-    detector, variables, names, at = load_run(run)
+    detector, variables, names, at, _ = load_run(run)
     assert names == classes and at == 0
     equal(flatten_parameters(variables["params"]), flatten_parameters(trained.params))
     equal(flatten_parameters(variables["batch_stats"]), flatten_parameters(trained.batch_stats))

@@ -315,7 +315,7 @@ def test_a_run_of_a_file_detects_what_the_network_does(tmp_path):
     np.savez(tmp_path / "weights.npz", **drawn(name))
     settings = config(name, data__classes=classes)
     import_run.import_run(str(tmp_path / "weights.npz"), "torchvision", settings, tmp_path / "run")
-    _, variables, found, at = load_run(tmp_path / "run")
+    _, variables, found, at, _ = load_run(tmp_path / "run")
     assert (found, at) == (classes, 0)
     flat = flatten_parameters(variables["params"])
     for key, value in read(name).params.items():
