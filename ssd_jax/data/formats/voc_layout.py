@@ -9,11 +9,11 @@ from typing import NamedTuple
 from ssd_jax.data import files
 from ssd_jax.data.folder import is_image, list_files
 from ssd_jax.data.messages import join_truncated
+from ssd_jax.data.split_names import is_split_name
 from ssd_jax.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _TEST_EVERY = 5  # without lists, every so many photographs are the test set
-SPLIT_FOLDERS = ("train", "training", "trainval", "val", "valid", "validation", "test", "testing")
 
 
 class Layout(NamedTuple):
@@ -33,7 +33,7 @@ def find_layout(root: Path, split: str) -> Layout:
     Then `split` may be a folder's name, as in `train/a.jpg` and `train/a.xml`: only what lies in
     folders of this name counts, or all images if none lies there.
     """
-    if _is_standard(root) or not (found := _find_files(root)):
+    if is_standard(root) or not (found := _find_files(root)):
         xmls = files_by_stem(root / "Annotations", (".xml",))
         images = files_by_stem(root / "JPEGImages", IMAGE_SUFFIXES)
         return Layout(_split_or_all(root, split, xmls), xmls, images, [])
@@ -48,10 +48,10 @@ def find_layout(root: Path, split: str) -> Layout:
 def split_folders(root: Path, paths: Iterable[Path]) -> list[str]:
     """Names of the folders below `root` that are called as splits are, and hold files of these."""
     names = {name for path in paths for name in path.relative_to(root).parts[:-1]}
-    return sorted(name for name in names if name.lower() in SPLIT_FOLDERS)
+    return sorted(name for name in names if is_split_name(name))
 
 
-def _is_standard(root: Path) -> bool:
+def is_standard(root: Path) -> bool:
     """Whether annotations lie in Annotations, beside a folder JPEGImages."""
     if not os.path.isdir(root / "JPEGImages") or not os.path.isdir(root / "Annotations"):
         return False

@@ -106,6 +106,14 @@ def label_file(image: Path) -> Path:
     return beside if not os.path.exists(labels) and os.path.exists(beside) else labels
 
 
+def has_names(path: Path) -> bool:
+    """Whether a `data.yaml` has names of classes."""
+    try:
+        return bool(_read_names(path))
+    except DataError:
+        return False
+
+
 def _is_yaml(path: Path) -> bool:
     return path.suffix.lower() in (".yaml", ".yml")
 
