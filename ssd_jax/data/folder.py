@@ -24,17 +24,17 @@ def list_files(folder: Path) -> list[Path]:
     Links of folders are followed, but each folder is listed once. Raises DataError for a folder
     that cannot be read.
     """
-    with files.named_errors(folder, "the folder"):
-        return sorted(_walk(folder, set()))
+    return sorted(_walk(folder, set()))
 
 
 def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
-    real = os.path.realpath(folder)
-    if real in seen:
-        return
-    seen.add(real)
-    with os.scandir(folder) as entries:
-        kept = [entry for entry in entries if not is_foreign(entry.name)]
+    with files.named_errors(folder, "the folder"):
+        real = os.path.realpath(folder)
+        if real in seen:
+            return
+        seen.add(real)
+        with os.scandir(folder) as entries:
+            kept = [entry for entry in entries if not is_foreign(entry.name)]
     for entry in sorted(kept, key=lambda entry: entry.name):
         path = folder / entry.name
         if entry.is_dir():

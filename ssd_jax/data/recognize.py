@@ -10,20 +10,20 @@ from ssd_jax.data.readings.reading import Reading
 from ssd_jax.errors import DataError
 
 _EXPECTED = (
-    "expected photographs with annotations of PASCAL VOC (a.jpg and a.xml), YOLO (a.jpg and "
-    "a.txt), COCO (a .json) or a .csv list, for example images/a.jpg and annotations/a.xml; "
-    "docs/data.md lists the layouts"
+    "expected photographs with annotations of PASCAL VOC (a.jpg and a.xml), YOLO (images/a.jpg "
+    "and labels/a.txt, or both in one folder), COCO (a .json) or a .csv list of boxes, for example "
+    "images/a.jpg and annotations/a.xml; docs/data.md lists the layouts"
 )
 
 
 def recognize(folder: str | os.PathLike) -> list[Reading]:
     """The ways to read a folder; one, unless it holds annotations of several data sets or formats.
 
-    Reads names of files, and annotations as far as they name images and classes, but no image.
-    Raises DataError where there is none, with what the folder holds and what is expected, and for
-    a folder that cannot be read.
+    `~` is the home folder. Reads names of files, and annotations as far as they name images and
+    classes, but no image. Raises DataError where there is none, with what the folder holds and
+    what is expected, and for a folder that cannot be read.
     """
-    contents = list_contents(Path(folder))
+    contents = list_contents(Path(folder).expanduser())
     readings = [
         *voc.find(contents),
         *yolo.find(contents),

@@ -163,10 +163,10 @@ def voc_splits_then_standard(root):
 
 def yolo_folders(root, form="images/{split}", val="val", order=CLASSES):
     for split, names in SPLITS.items():
-        folder = root / form.format(split={"val": val}.get(split, split))
+        folder = form.format(split={"val": val}.get(split, split))
         for name in names:
-            put_image(folder, name)
-            put_labels(Path(str(folder).replace("images", "labels")), name, order)
+            put_image(root / folder, name)
+            put_labels(root / folder.replace("images", "labels"), name, order)
 
 
 def put_yaml(path, **content):
@@ -471,6 +471,22 @@ def test_a_layout_of_links_is_recognized(tmp_path, format, write, splits, classe
     check(recognize(linked), format, splits, classes)
 
 
+@LAYOUT
+def test_a_layout_is_recognized_in_the_current_folder(
+    tmp_path, monkeypatch, format, write, splits, classes
+):
+    write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    check(recognize("."), format, splits, classes)
+
+
+@LAYOUT
+def test_names_above_the_folder_say_nothing(tmp_path, format, write, splits, classes):
+    folder = tmp_path / "images" / "train"
+    write(folder)
+    check(recognize(folder), format, splits, classes)
+
+
 def test_the_summary_says_what_was_found(tmp_path):
     for write, text in [
         (
@@ -535,6 +551,53 @@ def test_two_data_sets_of_one_format_are_both_returned(tmp_path):
     (lists / "boxes.csv").unlink()
     found = [reading.specs["train"].rpartition("/")[2] for reading in recognize(lists)]
     assert found == ["new_train.csv", "old_train.csv"]
+
+
+def test_names_of_cvat(tmp_path):
+    """Parts of a project have capital letters in its exports."""
+    parts = {"Train": "train", "Validation": "val", "Test": "test"}
+    yolo = tmp_path / "yolo"
+    for part, split in parts.items():
+        for name in SPLITS[split]:
+            put_image(yolo / f"obj_{part}_data", name)
+            put_labels(yolo / f"obj_{part}_data", name)
+            put_image(tmp_path / "coco" / "images" / part, name)
+        lines = (f"data/obj_{part}_data/{name}.jpg" for name in SPLITS[split])
+        put_text(yolo / f"{part}.txt", *lines)
+        put_text(
+            tmp_path / "coco" / "annotations" / f"instances_{part}.json", coco_text(SPLITS[split])
+        )
+    put_text(yolo / "obj.names", *CLASSES)
+    check(recognize(yolo), "yolo", SPLITS, CLASSES)
+    check(recognize(tmp_path / "coco"), "coco", SPLITS, CLASSES)
+
+
+def test_images_without_labels_are_no_split(tmp_path):
+    """Test images of a competition have none."""
+    yolo_folders(tmp_path / "yolo")
+    put_text(tmp_path / "yolo" / "classes.txt", *CLASSES)
+    for path in (tmp_path / "yolo" / "labels" / "test").iterdir():
+        path.unlink()
+    coco_one_folder(tmp_path / "coco")
+    content = json.loads((tmp_path / "coco" / "test.json").read_text())
+    put_text(tmp_path / "coco" / "test.json", json.dumps(content | {"annotations": []}))
+    for format in ("yolo", "coco"):
+        (reading,) = [each for each in recognize(tmp_path / format) if "train" in each.specs]
+        assert list(reading.specs) == ["train", "val"]
+
+
+def test_other_xml_is_no_annotation(tmp_path):
+    voc_any_names(tmp_path)
+    put_text(tmp_path / "project.xml", "<project/>")
+    put_text(tmp_path / "annotations.xml", "<annotations><version>1.1</version></annotations>")
+    check(recognize(tmp_path), "voc", ALL, CLASSES)
+    put_text(tmp_path / "annots" / "lone.xml", xml(thing()).replace("on>", 'on verified="yes">', 1))
+    (reading,) = recognize(tmp_path)
+    assert "4 annotations in annots/, no lists, 1 annotations without photograph in annots/" in (
+        reading.summary
+    )
+    with pytest.raises(DataError, match="lone: the image is missing"):
+        sources.make_source((reading.specs["all"],), micro.get_config())
 
 
 def test_images_that_are_missing_are_said(tmp_path):

@@ -1,6 +1,7 @@
 """What a folder with annotations of PASCAL VOC holds: its files, its splits, and messages."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from ssd_jax.data.split_names import is_split_name
 from ssd_jax.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_ROOT = re.compile(rb"<annotation[\s>]")
 _TEST_EVERY = 5  # without lists, every so many photographs are the test set
 
 
@@ -58,13 +60,24 @@ def is_standard(root: Path) -> bool:
     return bool(files_by_stem(root / "Annotations", (".xml",)))
 
 
+def is_annotation(path: Path) -> bool:
+    """Whether a file that can be read has the root of an annotation."""
+    try:
+        return _ROOT.search(files.read_bytes(path, "it")) is not None
+    except DataError:
+        return False
+
+
 def _find_files(root: Path) -> tuple[list[Path], list[Path]] | None:
     """The annotations and the images below a folder, if it has both."""
     if not os.path.isdir(root):
         return None
     found = list_files(root)
-    xmls = [path for path in found if path.suffix.lower() == ".xml"]
     images = [path for path in found if is_image(path)]
+    stems = {path.stem for path in images}
+    xmls = [path for path in found if path.suffix.lower() == ".xml"]
+    # Other XML than that of an image may be of anything: settings, a log …
+    xmls = [path for path in xmls if path.stem in stems or is_annotation(path)]
     return (xmls, images) if xmls and images else None
 
 

@@ -70,6 +70,8 @@ def _read_list(format: str, path: Path, contents: Contents) -> _List | None:
 
 def _names_in_coco(path: Path) -> tuple[list[str], list[str]]:
     content = coco_json.load(path, Scan(collect_errors=True))
+    if not any(len(found.labels) for found in content.annotations.values()):
+        raise DataError(f"{path}: no annotations")
     names = [image.file_name for image in content.images.values()]
     return names, list(content.categories.values())
 

@@ -35,6 +35,7 @@ def _read_root(root: Path, contents: Contents) -> Reading | None:
     else:
         xmls = contents.below(root).with_suffix(".xml")
     stems = {path.stem for path in contents.images}
+    lone = [path for path in xmls if path.stem not in stems and voc_layout.is_annotation(path)]
     xmls = [path for path in xmls if path.stem in stems]
     classes = _class_names(xmls, contents) if xmls else None
     if classes is None:
@@ -50,6 +51,8 @@ def _read_root(root: Path, contents: Contents) -> Reading | None:
         f"{len(xmls)} annotations in {contents.describe_places(xmls)}, "
         f"{how + ' ' + ', '.join(names) if lists or folders else 'no lists'}"
     )
+    if lone:
+        found += f", {len(lone)} annotations without photograph in {contents.describe_places(lone)}"
     return make_reading("voc", found, parts)
 
 
