@@ -553,6 +553,16 @@ def test_two_data_sets_of_one_format_are_both_returned(tmp_path):
     assert found == ["new_train.csv", "old_train.csv"]
 
 
+def test_images_of_a_list_in_many_folders(tmp_path):
+    """The list has only their names, of which one occurs twice in the end."""
+    for name in TRUTH:
+        put_image(tmp_path / "days" / name, name)
+    put_text(tmp_path / "boxes.csv", *csv_rows(TRUTH))
+    check(recognize(tmp_path), "csv", ALL, CLASSES)
+    put_image(tmp_path / "days" / "other", "a")
+    assert "1 photographs missing" in recognize(tmp_path)[0].summary
+
+
 def test_names_of_cvat(tmp_path):
     """Parts of a project have capital letters in its exports."""
     parts = {"Train": "train", "Validation": "val", "Test": "test"}

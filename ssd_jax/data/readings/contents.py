@@ -25,9 +25,15 @@ class Contents(NamedTuple):
         return [path for path in self.files if path.suffix.lower() in suffixes]
 
     def below(self, folder: Path) -> "Contents":
-        """The files of a folder within."""
+        """The files of this folder, or of one within."""
+        if folder == self.folder:
+            return self
         inner = [path for path in self.files if folder in path.parents]
         return Contents(folder, inner, self.problems)
+
+    def holds(self, folder: Path) -> bool:
+        """Whether a folder is this one, or lies below it."""
+        return folder == self.folder or self.folder in folder.parents
 
     def relative(self, path: Path) -> Path:
         return path.relative_to(self.folder)

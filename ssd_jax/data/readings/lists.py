@@ -1,6 +1,7 @@
 """Folders with boxes in a few files: COCO's JSON, and lists of CSV."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -77,33 +78,44 @@ def _names_in_coco(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _image_folder(names: Sequence[str], path: Path, contents: Contents) -> Path:
-    """The folder below which most images lie as a list has their paths, or else by their names.
+    """The folder from which most images of a list are found, see `folder.locate_images`.
 
-    Of several, it is the list's own, or one that has the split of the list in its path.
+    Of several, it is the one from which the list has their paths; then the list's own, or one that
+    has the split of the list in its path.
     """
-    tried = names[:: len(names) // _TRIED + 1]
+    direct, located = _count_found(names[:: len(names) // _TRIED + 1], path.parent, contents)
+    split = SPLIT_OF.get(split_word(contents.relative(path)).lower())
+
+    def rank(folder: Path) -> tuple[int, int, bool, bool, int]:
+        words = map(str.lower, contents.relative(folder).parts)
+        is_split = bool(split) and split in map(SPLIT_OF.get, words)
+        is_own = folder == path.parent
+        return located[folder], direct[folder], is_own, is_split, len(folder.parts)
+
+    return max(sorted({contents.folder, *located}), key=rank)
+
+
+def _count_found(
+    names: Iterable[str], own: Path, contents: Contents
+) -> tuple[Counter[Path], Counter[Path]]:
+    """Folder -> how many images lie as they are called relative to it, and how many it finds."""
     by_name: dict[str, list[Path]] = {}
     for image in contents.images:
         by_name.setdefault(image.name, []).append(image)
         by_name.setdefault(image.stem, []).append(image)
     known = {str(image) for image in contents.images}
-    split = SPLIT_OF.get(split_word(contents.relative(path)).lower())
-
-    def rank(folder: Path) -> tuple[int, int, bool, bool, int]:
-        direct = sum(os.path.normpath(folder / name) in known for name in tried)
-        named = sum(_lies_once(by_name.get(last_part(name), []), folder) for name in tried)
-        words = map(str.lower, folder.relative_to(contents.folder).parts)
-        is_split = bool(split) and split in map(SPLIT_OF.get, words)
-        return direct, named, folder == path.parent, is_split, len(folder.parts)
-
-    folders = {contents.folder, path.parent}
-    for image in {image.parent: image for image in contents.images}.values():
-        folders |= {each for each in image.parents if contents.folder in each.parents}
-    return max(sorted(folders), key=rank)
-
-
-def _lies_once(images: Iterable[Path], folder: Path) -> bool:
-    return sum(folder in image.parents for image in images) == 1
+    direct: Counter[Path] = Counter()
+    located: Counter[Path] = Counter()
+    for name in names:
+        images, parts = by_name.get(last_part(name), []), Path(name).parts
+        exact = {image.parents[len(parts) - 1] for image in images
+                 if image.parts[-len(parts) :] == parts}  # fmt: skip
+        exact |= {each for each in (contents.folder, own) if os.path.normpath(each / name) in known}
+        exact = {each for each in exact if contents.holds(each)}
+        below = Counter(each for image in images for each in image.parents if contents.holds(each))
+        direct.update(exact)
+        located.update(exact | {each for each, count in below.items() if count == 1})
+    return direct, located
 
 
 def _group(format: str, lists: list[_List], contents: Contents) -> list[Reading]:

@@ -17,8 +17,10 @@ from ssd_jax.errors import DataError
 
 def find(contents: Contents) -> list[Reading]:
     """A reading for each folder in the layout of PASCAL VOC; without any, one for all XML."""
-    roots = {path.parent.parent for path in contents.with_suffix(".xml")
-             if path.parent.name == "Annotations"}  # fmt: skip
+    xmls = contents.with_suffix(".xml")
+    if not xmls:
+        return []
+    roots = {path.parent.parent for path in xmls if path.parent.name == "Annotations"}
     standard = [
         root
         for root in sorted(roots)
