@@ -1,7 +1,7 @@
 """Files below a folder, and the images among them that an annotation file means."""
 
 import os
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,29 +52,31 @@ def locate_images(folder: Path, names: Mapping[Key, str]) -> dict[Key, Path]:
     """The image file of each name in an annotation file, relative to the folder of images.
 
     A name whose path does not exist means the one image below the folder that has the same file
-    name; a name without the suffix of an image means the one image of this stem. Where there is
-    none, or several, the path stays as written, and reading it is an error.
+    name, in small or capital letters; a name without the suffix of an image means the one image of
+    this stem. Where there is none, or several, the path stays as written, and reading it is an
+    error.
     """
     paths = {key: folder / name for key, name in names.items()}
     missing = [key for key, path in paths.items() if not os.path.isfile(path)]
     if not missing or not os.path.isdir(folder):
         return paths
-    found = index_images([path for path in list_files(folder) if is_image(path)])
+    found = index_images(path for path in list_files(folder) if is_image(path))
     for key in missing:
-        if not os.path.exists(paths[key]):
-            paths[key] = found.get(last_part(names[key])) or paths[key]
+        images = found.get(file_name(names[key]), [])
+        if len(images) == 1 and not os.path.exists(paths[key]):
+            paths[key] = images[0]
     return paths
 
 
-def index_images(images: list[Path]) -> dict[str, Path]:
-    """File name -> image, and stem -> image, where exactly one image has it."""
+def index_images(images: Iterable[Path]) -> dict[str, list[Path]]:
+    """What `file_name` gives for names of images, with and without suffix -> these images."""
     found: dict[str, list[Path]] = {}
     for path in images:
-        found.setdefault(path.name, []).append(path)
-        found.setdefault(path.stem, []).append(path)
-    return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
+        found.setdefault(path.name.lower(), []).append(path)
+        found.setdefault(path.stem.lower(), []).append(path)
+    return found
 
 
-def last_part(name: str) -> str:
-    """The file name of a path, which may be one of Windows."""
-    return name.replace("\\", "/").rpartition("/")[2]
+def file_name(name: str) -> str:
+    """The file name of a path, which may be one of Windows, in small letters."""
+    return name.replace("\\", "/").rpartition("/")[2].lower()

@@ -249,6 +249,13 @@ def yolo_label_studio(root):
     put_text(root / "notes.json", json.dumps({"categories": categories, "info": {"year": 2026}}))
 
 
+def yolo_capitals(root):
+    for name in TRUTH:
+        put_image(root / "Images", name, ".PNG")
+        put_labels(root / "Labels", name)
+    put_text(root / "Classes.txt", *CLASSES)
+
+
 def yolo_numbers(root):
     for name in TRUTH:
         put_image(root / "images", name)
@@ -348,6 +355,22 @@ def csv_retinanet(root):
     put_text(root / "classes.csv", "cat,0", "dog,1")
 
 
+def csv_retinanet_splits(root):
+    """The list of training has no word for it."""
+    csv_one(root)
+    (root / "boxes.csv").unlink()
+    names = [*SPLITS["train"], *SPLITS["val"]]
+    put_text(root / "annotations.csv", *csv_rows(names, "photos/", "bare"))
+    put_text(root / "test_annotations.csv", *csv_rows(SPLITS["test"], "photos/", "bare"))
+
+
+def csv_capitals(root):
+    """The list of a system that does not tell small letters from capital ones."""
+    for name in TRUTH:
+        put_image(root / "Photos", name, ".JPG")
+    put_text(root / "BOXES.CSV", *csv_rows(TRUTH, "photos/"))
+
+
 def csv_underscores(root):
     csv_one(root, "path,width,height,name,x_min,y_min,x_max,y_max", "photos/")
 
@@ -385,6 +408,7 @@ LAYOUTS = [
     ("yolo", yolo_darknet, SPLITS, CLASSES),
     ("yolo", yolo_roboflow_darknet, SPLITS, CLASSES),
     ("yolo", yolo_label_studio, ALL, CLASSES),
+    ("yolo", yolo_capitals, ALL, CLASSES),
     ("yolo", yolo_numbers, ALL, NUMBERS),
     ("yolo", yolo_numbers_and_splits, SPLITS | {"test": ["d", "e"]}, NUMBERS),
     ("coco", coco_2017, SPLITS, CLASSES),
@@ -398,6 +422,8 @@ LAYOUTS = [
     ("csv", csv_roboflow, SPLITS, CLASSES),
     ("csv", csv_one, ALL, CLASSES),
     ("csv", csv_retinanet, ALL, CLASSES),
+    ("csv", csv_retinanet_splits, NO_VAL, CLASSES),
+    ("csv", csv_capitals, ALL, CLASSES),
     ("csv", csv_underscores, ALL, CLASSES),
     ("csv", csv_edges, ALL, CLASSES),
     ("csv", csv_makesense, ALL, CLASSES),

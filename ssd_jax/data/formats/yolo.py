@@ -27,6 +27,7 @@ from ssd_jax.errors import ConfigError, DataError
 from ssd_jax.multibox import boxes as box_ops
 from ssd_jax.types import PLAIN
 
+_LABELS = {"images": "labels", "Images": "Labels"}  # folder of images -> of their label files
 _ROUNDING = 1e-5  # share of the image that six written digits can put a box across its border
 _BAD_LINE = "lines that are no box"
 _NULLS = ("", "null", "~")
@@ -99,9 +100,10 @@ def label_file(image: Path) -> Path:
     Where there is no such file, it is the one beside the image, if that is there.
     """
     parts, beside = list(image.parts), image.parent / f"{image.stem}.txt"
-    if "images" not in parts[:-1]:
+    places = [i for i, part in enumerate(parts[:-1]) if part in _LABELS]
+    if not places:
         return beside
-    parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    parts[places[-1]] = _LABELS[parts[places[-1]]]
     labels = Path(*parts).parent / beside.name
     return beside if not os.path.exists(labels) and os.path.exists(beside) else labels
 

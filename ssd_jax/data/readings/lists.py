@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd_jax.data import files
-from ssd_jax.data.folder import last_part, locate_images
+from ssd_jax.data.folder import file_name, index_images, locate_images
 from ssd_jax.data.formats import coco_json, csv_file
 from ssd_jax.data.readings.contents import Contents
 from ssd_jax.data.readings.reading import Part, Reading, make_reading
@@ -99,15 +99,12 @@ def _count_found(
     names: Iterable[str], own: Path, contents: Contents
 ) -> tuple[Counter[Path], Counter[Path]]:
     """Folder -> how many images lie as they are called relative to it, and how many it finds."""
-    by_name: dict[str, list[Path]] = {}
-    for image in contents.images:
-        by_name.setdefault(image.name, []).append(image)
-        by_name.setdefault(image.stem, []).append(image)
+    by_name = index_images(contents.images)
     known = {str(image) for image in contents.images}
     direct: Counter[Path] = Counter()
     located: Counter[Path] = Counter()
     for name in names:
-        images, parts = by_name.get(last_part(name), []), Path(name).parts
+        images, parts = by_name.get(file_name(name), []), Path(name).parts
         exact = {image.parents[len(parts) - 1] for image in images
                  if image.parts[-len(parts) :] == parts}  # fmt: skip
         exact |= {each for each in (contents.folder, own) if os.path.normpath(each / name) in known}
@@ -121,7 +118,8 @@ def _count_found(
 def _group(format: str, lists: list[_List], contents: Contents) -> list[Reading]:
     """Lists of splits that belong together, by their names, and each other list by itself.
 
-    A list that only has images of the splits is left out, and so is a copy of another.
+    A list that only has images of the splits is left out, and so is a copy of another. A list of
+    other images, beside one of validation or of test, is that of training.
     """
     named = [each for each in lists if each.split]
     splits = [SPLIT_OF[each.split.lower()] for each in named]
@@ -135,10 +133,12 @@ def _group(format: str, lists: list[_List], contents: Contents) -> list[Reading]
     for each in lists:
         images = set(each.part.images)
         if not each.split and not any(images <= others for others in seen):
-            loose.append([each])
+            loose.append(each)
             seen.append(images)
-    readings = [_make(format, group, contents) for group in [*groups.values(), *loose]]
-    return [reading for reading in readings if reading]
+    if len(loose) == len(groups) == 1 and "train" not in splits and not seen[0] & seen[1]:
+        groups = {"": [loose.pop()._replace(split="train"), *named]}
+    together = [*groups.values(), *([each] for each in loose)]
+    return [reading for group in together if (reading := _make(format, group, contents))]
 
 
 def _name_without_split(each: _List, contents: Contents) -> str:
