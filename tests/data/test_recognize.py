@@ -123,6 +123,12 @@ def voc_any_names(root):
         put_xml(root / "annots", name)
 
 
+def voc_any_names_and_lists(root):
+    voc_any_names(root)
+    for split, names in SPLITS.items():
+        put_text(root / "ImageSets" / "Main" / f"{split}.txt", *names)
+
+
 def voc_in_labels(root):
     for name in TRUTH:
         put_image(root / "images", name, ".JPEG")
@@ -371,6 +377,10 @@ def csv_capitals(root):
     put_text(root / "BOXES.CSV", *csv_rows(TRUTH, "photos/"))
 
 
+def csv_absolute_paths(root):
+    csv_one(root, prefix=f"{root.absolute()}/photos/")
+
+
 def csv_underscores(root):
     csv_one(root, "path,width,height,name,x_min,y_min,x_max,y_max", "photos/")
 
@@ -393,6 +403,7 @@ LAYOUTS = [
     ("voc", voc_cvat, ALL, CLASSES),
     ("voc", voc_devkit, SPLITS, CLASSES),
     ("voc", voc_any_names, ALL, CLASSES),
+    ("voc", voc_any_names_and_lists, SPLITS, CLASSES),
     ("voc", voc_in_labels, ALL, CLASSES),
     ("voc", voc_labelimg, ALL, CLASSES),
     ("voc", voc_roboflow, SPLITS, CLASSES),
@@ -424,6 +435,7 @@ LAYOUTS = [
     ("csv", csv_retinanet, ALL, CLASSES),
     ("csv", csv_retinanet_splits, NO_VAL, CLASSES),
     ("csv", csv_capitals, ALL, CLASSES),
+    ("csv", csv_absolute_paths, ALL, CLASSES),
     ("csv", csv_underscores, ALL, CLASSES),
     ("csv", csv_edges, ALL, CLASSES),
     ("csv", csv_makesense, ALL, CLASSES),

@@ -13,7 +13,7 @@ from ssd_jax.data.messages import join_truncated
 from ssd_jax.data.split_names import is_split_name
 from ssd_jax.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _ROOT = re.compile(rb"<annotation[\s>]")
 _TEST_EVERY = 5  # without lists, every so many photographs are the test set
 
@@ -37,7 +37,7 @@ def find_layout(root: Path, split: str) -> Layout:
     """
     if is_standard(root) or not (found := _find_files(root)):
         xmls = files_by_stem(root / "Annotations", (".xml",))
-        images = files_by_stem(root / "JPEGImages", IMAGE_SUFFIXES)
+        images = files_by_stem(root / "JPEGImages", _IMAGE_SUFFIXES)
         return Layout(_split_or_all(root, split, xmls), xmls, images, [])
     xmls, images = found
     has_lists = os.path.isdir(root / "ImageSets" / "Main")

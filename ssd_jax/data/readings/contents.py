@@ -45,7 +45,7 @@ class Contents(NamedTuple):
         return join_truncated(parts, ", ") or "no files"
 
     def describe_places(self, paths: Iterable[Path]) -> str:
-        """The folders of files, as "images/train/ and images/val/"."""
+        """The folders of files, as "images/train/, images/val/"."""
         parents = sorted({path.parent for path in paths})
         names = [
             "the folder itself" if parent == self.folder else f"{_name(parent, self.folder)}/"

@@ -106,7 +106,7 @@ def _count_found(
     for name in names:
         images, parts = by_name.get(file_name(name), []), Path(name).parts
         exact = {image.parents[len(parts) - 1] for image in images
-                 if image.parts[-len(parts) :] == parts}  # fmt: skip
+                 if not os.path.isabs(name) and image.parts[-len(parts) :] == parts}  # fmt: skip
         exact |= {each for each in (contents.folder, own) if os.path.normpath(each / name) in known}
         exact = {each for each in exact if contents.holds(each)}
         below = Counter(each for image in images for each in image.parents if contents.holds(each))

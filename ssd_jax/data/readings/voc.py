@@ -16,19 +16,26 @@ from ssd_jax.errors import DataError
 
 
 def find(contents: Contents) -> list[Reading]:
-    """A reading for each folder in the layout of PASCAL VOC; without any, one for all XML."""
+    """A reading for each folder in the layout of PASCAL VOC, or that has its lists.
+
+    Without any, one for all annotations below the folder.
+    """
     xmls = contents.with_suffix(".xml")
     if not xmls:
         return []
     roots = {path.parent.parent for path in xmls if path.parent.name == "Annotations"}
-    standard = [
-        root
-        for root in sorted(roots)
-        if voc_layout.is_standard(root)
-        and not split_folder(contents.relative(root / "Annotations"))
-    ]
-    readings = [_read_root(root, contents) for root in standard or [contents.folder]]
-    return [reading for reading in readings if reading]
+    standard = {root for root in roots if voc_layout.is_standard(root)}
+    with_lists = {path.parents[2] for path in contents.with_suffix(".txt")
+                  if path.parts[-3:-1] == ("ImageSets", "Main")}  # fmt: skip
+    inner = [root for root in sorted(standard | with_lists) if not _is_split(root, contents)]
+    readings = [reading for root in inner if (reading := _read_root(root, contents))]
+    whole = [] if readings else [_read_root(contents.folder, contents)]
+    return [reading for reading in [*readings, *whole] if reading]
+
+
+def _is_split(root: Path, contents: Contents) -> bool:
+    """Whether a folder lies in one that is called as a split is, or is one."""
+    return bool(split_folder(contents.relative(root / "Annotations")))
 
 
 def _read_root(root: Path, contents: Contents) -> Reading | None:

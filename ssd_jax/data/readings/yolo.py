@@ -103,11 +103,9 @@ def _part(place: Path, argument: str, contents: Contents) -> Part | None:
 def _make(parts: dict[str, Part], names: Sequence[Path], contents: Contents) -> Reading | None:
     images = {path for part in parts.values() for path in part.images}
     labels = {label for path in images if os.path.exists(label := yolo.label_file(path))}
-    where = (
-        f"names in {contents.describe_files(sorted({*names}))}"
-        if names
-        else ("no names, so classes are numbers")
-    )
+    where = "no names, so classes are numbers"
+    if names:
+        where = f"names in {contents.describe_files(sorted({*names}))}"
     found = (
         f"YOLO: {len(images)} photographs in {contents.describe_places(images)}, "
         f"{len(labels)} label files in {contents.describe_places(labels)}, {where}"
