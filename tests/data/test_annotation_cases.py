@@ -451,6 +451,47 @@ def _(folder):
             annotated(folder, [{"id": 5, "file_name": name}], [])
 
 
+@case("path of an image that does not exist (COCO, CSV)")
+def _(folder):
+    write_image(folder / "it.jpg")
+    (folder / "b.csv").write_text("filename,class,xmin,ymin,xmax,ymax\nold/it.jpg,dog,1,1,9,9\n")
+    images = [{"id": 1, "file_name": "../old/it.jpg"}]
+    assert annotated(folder, images, []).name(0) == "it.jpg"
+    assert csv_file.read(folder, folder / "b.csv").name(0) == "it.jpg"
+    (folder / "deep").mkdir()
+    write_image(folder / "deep" / "it.jpg")
+    with pytest.raises(DataError, match="old/it.jpg: cannot read the image"):
+        annotated(folder, images, [])
+    with pytest.raises(DataError, match="old/it.jpg: cannot read the image"):
+        csv_file.read(folder, folder / "b.csv")
+
+
+@case("category of COCO that only names a group, without boxes (Roboflow)")
+def _(folder):
+    write_image(folder / "it.jpg")
+    categories = [{"id": 0, "name": "pets", "supercategory": "none"},
+                  {"id": 1, "name": "dog", "supercategory": "pets"}]  # fmt: skip
+    row = {"id": 3, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+    content = {"images": [{"id": 1, "file_name": "it.jpg"}], "annotations": [row]}
+    (folder / "boxes.json").write_text(json.dumps(content | {"categories": categories}))
+    assert coco.read(folder, folder / "boxes.json").classes == ("dog",)
+
+
+@case("columns of a CSV list that may mean two things")
+def _(folder):
+    (folder / "b.csv").write_text("image,path,class,xmin,ymin,xmax,ymax\na,b,dog,1,1,9,9\n")
+    with pytest.raises(DataError, match="b.csv: its header has image, path, and it is not clear"):
+        csv_file.read(folder, folder / "b.csv")
+
+
+@case("class without name (YOLO)")
+def _(folder):
+    write_image(folder / "it.jpg")
+    (folder / "it.txt").write_text("2 .5 .5 .2 .2")
+    assert yolo.read(folder, "").classes == ("class0", "class1", "class2")
+    assert yolo.read(folder, "", ("cat", "cow", "dog"))[0]["labels"] == [3]
+
+
 @case("COCO ids with gaps")
 def _(folder):
     write_image(folder / "it.jpg")

@@ -18,6 +18,7 @@ from ssd_jax.data.annotated_image import (
     clip_and_filter,
     resolve_classes,
 )
+from ssd_jax.data.folder import locate_images
 from ssd_jax.data.formats import coco_json
 from ssd_jax.data.formats.coco_json import Annotations, Content, Id, Image
 from ssd_jax.data.messages import shorten
@@ -34,12 +35,14 @@ def read(
 
     Labels follow the order of the file's categories, whatever their ids, or that of `classes`.
     A crowd has the flag CROWD. A box without area is dropped, one outside the image too, and one
-    across the border is clipped; `summary()` counts them. Raises DataError naming the file, and
-    the entry, for anything that cannot be meant.
+    across the border is clipped; `summary()` counts them. An image whose path does not exist is
+    found by its name, see `folder.locate_images`. Raises DataError naming the file, and the entry,
+    for anything that cannot be meant.
     """
     folder, path, scan = Path(images), Path(annotations), scan or Scan()
     content, classes = _load(path, classes, scan)
-    paths = {key: folder / image.file_name for key, image in content.images.items()}
+    names = {key: image.file_name for key, image in content.images.items()}
+    paths = locate_images(folder, names)
     if not paths:
         raise DataError(f"{path}: no images")
     repeats = files.repeated_files(paths)

@@ -60,11 +60,32 @@ def load(path: Path, scan: Scan) -> Content:
     missing = [key for key in needed if not isinstance(lists.get(key), list)]
     if missing:
         raise DataError(f"{path}: no {', '.join(missing)}: {_NOT_COCO}")
-    categories = _read_categories(content["categories"], path)
+    entries = _without_groups(content["categories"], content["annotations"])
+    categories = _read_categories(entries, path)
     images = _read_images(content["images"], path, scan)
     rows = _group_rows(content["annotations"], images, path, scan)
     found = _parse_annotations(rows, images, categories, path, scan)
     return Content(categories, {key: images[key] for key in found}, found)
+
+
+def _without_groups(categories: list, annotations: list) -> list:
+    """The entries without those that only name a group of classes, as Roboflow writes them.
+
+    The supercategory of such an entry is "none", that of another entry is its name, and no
+    annotation has its id. It may have the same name as a class.
+    """
+    entries = [entry for entry in categories if isinstance(entry, dict)]
+    groups = [each for entry in entries if (each := entry.get("supercategory")) != "none"]
+    candidates = [
+        entry
+        for entry in entries
+        if entry.get("supercategory") == "none" and entry.get("name") in groups
+    ]
+    if not candidates:
+        return categories
+    used = {_parse_id(row.get("category_id")) for row in annotations if isinstance(row, dict)}
+    unused = [entry for entry in candidates if _parse_id(entry.get("id")) not in used]
+    return [entry for entry in categories if not any(entry is each for each in unused)]
 
 
 def _read_categories(entries: list, path: Path) -> dict[Id, str]:

@@ -2,6 +2,9 @@
 
 A row is a box: `filename,width,height,class,xmin,ymin,xmax,ymax`, corners in pixels as in PASCAL
 VOC, 1-based and inclusive. Columns may come in any order, and width and height may be absent.
+`csv_columns` has the other names that columns may have. `x1,y1,x2,y2` and
+`bbox_x,bbox_y,bbox_width,bbox_height` are edges of the box, counted from 0, and so are the corners
+of a list without header: `path,x1,y1,x2,y2,class`.
 """
 
 import csv
@@ -15,15 +18,15 @@ import numpy as np
 
 from ssd_jax.data import files
 from ssd_jax.data.annotated_image import AnnotatedImage, ImageFileSource, resolve_classes
-from ssd_jax.data.formats.voc_xml import parse_corners, pixels_to_boxes
+from ssd_jax.data.folder import locate_images
+from ssd_jax.data.formats.csv_columns import Columns, find_columns
+from ssd_jax.data.formats.voc_xml import check_corners, parse_numbers, pixels_to_boxes
 from ssd_jax.data.messages import printable, shorten
 from ssd_jax.data.scan import Scan
 from ssd_jax.errors import DataError
 from ssd_jax.types import PLAIN
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _BAD_ROW = "rows that are no box"
-_REQUIRED_COLUMNS = ("filename", "class", *_CORNERS)
 
 
 class _Row(NamedTuple):
@@ -33,6 +36,11 @@ class _Row(NamedTuple):
     size: tuple[int, int] | None  # (H, W), None where the row does not say
 
 
+class _List(NamedTuple):
+    rows: list[_Row]
+    first: int  # 1: pixels count from 1; 0: edges count from 0
+
+
 def read(
     images: str | os.PathLike, lists: str | os.PathLike, classes: Sequence[str] = (),
     scan: Scan | None = None,
@@ -40,13 +48,17 @@ def read(
     """Images of folder `images` with the boxes of the CSV file `lists`.
 
     Images are in the order of their first rows; the rows of one file are those of one image,
-    however they spell its path. A row whose class and corners are empty is an image without boxes.
+    however they spell its path. A path that does not exist is found by its name, see
+    `folder.locate_images`. A row whose class and corners are empty is an image without boxes.
     Labels follow the sorted names, or the order of `classes`. Boxes are dropped and clipped as in
     `voc.read`. Raises DataError naming the file and the line.
     """
     path, scan = Path(lists), scan or Scan()
-    folder, rows = Path(images), dict(enumerate(_read_rows(path, scan)))
-    keys = files.file_keys({i: folder / row.name for i, row in rows.items()})
+    found = _read_rows(path, scan)
+    rows = dict(enumerate(found.rows))
+    paths = locate_images(Path(images), {i: row.name for i, row in rows.items()})
+    keys = files.file_keys(paths)
+    path_of = {key: paths[i] for i, key in reversed(keys.items())}  # as the first row spells it
     grouped: dict[str, list[_Row]] = {}
     for i, row in rows.items():
         grouped.setdefault(keys[i], []).append(row)
@@ -58,14 +70,23 @@ def read(
     classes = resolve_classes(classes, seen, sorted(seen))
     index = {name: i + 1 for i, name in enumerate(classes)}
     annotated = scan.map_collecting_errors(
-        lambda key: _annotated_image(folder / grouped[key][0].name, grouped[key], index, scan),
-        grouped,
+        lambda key: _annotated_image(path_of[key], grouped[key], found.first, index, scan), grouped
     )
     return ImageFileSource(path.stem, "", classes, list(annotated.values()))
 
 
+def list_names(path: Path) -> tuple[list[str], list[str]]:
+    """The images of a list, each once, and its sorted class names. Raises DataError for no list.
+
+    Rows that are no box are left out.
+    """
+    rows = _read_rows(path, Scan(collect_errors=True)).rows
+    names = list(dict.fromkeys(row.name for row in rows))
+    return names, sorted({row.label for row in rows if row.label})
+
+
 def _annotated_image(
-    path: Path, rows: list[_Row], index: dict[str, int], scan: Scan
+    path: Path, rows: list[_Row], first: int, index: dict[str, int], scan: Scan
 ) -> AnnotatedImage:
     sizes = {row.size for row in rows} - {None}
     if len(sizes) > 1:
@@ -75,7 +96,7 @@ def _annotated_image(
     rows = [row for row in rows if row.label]
     pixels = np.array([row.corners for row in rows]).reshape(-1, 4)
     labels = np.array([index[row.label] for row in rows], np.int32)
-    clipped = pixels_to_boxes(pixels, resolved.size, labels)
+    clipped = pixels_to_boxes(pixels, resolved.size, labels, first)
     labels = labels[clipped.kept]
     return AnnotatedImage(
         path, resolved.size, clipped.boxes, labels, np.full(len(labels), PLAIN, np.int8),
@@ -83,41 +104,48 @@ def _annotated_image(
     )  # fmt: skip
 
 
-def _read_rows(path: Path, scan: Scan) -> list[_Row]:
+def _read_rows(path: Path, scan: Scan) -> _List:
     data = files.read_bytes(path, "the list")
     try:
         text = data.decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        missing = [name for name in _REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path}: its header has no {', '.join(missing)}: not a list of boxes")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         lines = {}
-        for row in reader:
+        for row in filter(None, reader):
             lines[reader.line_num] = row
-        rows = scan.map_collecting_errors(
-            lambda number: _parse_row(lines[number], f"{path}, line {number}"), lines
-        )
-        return list(rows.values())
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file ({error})") from error
+    columns = find_columns(next(iter(lines.values()), []), path)
+    numbers = list(lines)[1:] if columns.has_header else list(lines)
+    rows = scan.map_collecting_errors(
+        lambda number: _parse_row(lines[number], columns, f"{path}, line {number}"), numbers
+    )
+    return _List(list(rows.values()), columns.first)
 
 
-def _parse_row(row: dict, where: str) -> _Row:
-    if None in row or None in row.values():
-        raise DataError(f"{where}: not as many cells as the header has", _BAD_ROW)
-    name, label = row["filename"].strip(), row["class"].strip()
+def _parse_row(row: list[str], columns: Columns, where: str) -> _Row:
+    if len(row) != columns.count:
+        expected = "the header has" if columns.has_header else "a box: path, corners and class"
+        raise DataError(f"{where}: not as many cells as {expected}", _BAD_ROW)
+    name, label = row[columns.image].strip(), row[columns.label].strip()
     if not name:
         raise DataError(f"{where}: no filename", _BAD_ROW)
-    texts = {key: row[key].strip() for key in _CORNERS}
+    texts = {key: row[place].strip() for key, place in columns.box.items()}
     if not label and not any(texts.values()):
-        return _Row(name, "", [], _size(row))
+        return _Row(name, "", [], _size(row, columns))
     if not label:
         raise DataError(f"{where}: a box without class", _BAD_ROW)
-    return _Row(name, label, parse_corners(texts, where), _size(row))
+    corners = parse_numbers(texts, where)
+    if not columns.is_corners:
+        x, y, width, height = corners
+        corners = [x, y, x + width, y + height]
+    check_corners(corners, where)
+    return _Row(name, label, corners, _size(row, columns))
 
 
-def _size(row: dict) -> tuple[int, int] | None:
+def _size(row: list[str], columns: Columns) -> tuple[int, int] | None:
+    if columns.height is None or columns.width is None:
+        return None
     try:
-        return int(row["height"]), int(row["width"])
-    except (KeyError, ValueError):
+        return int(row[columns.height]), int(row[columns.width])
+    except ValueError:
         return None

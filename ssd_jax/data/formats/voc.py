@@ -1,7 +1,8 @@
-"""Any folder in PASCAL VOC layout as a source of examples, checked before the first step.
+"""Any folder with annotations of PASCAL VOC as a source, checked before the first step.
 
 The layout: `JPEGImages/<id>.jpg` (or .jpeg, .png), `Annotations/<id>.xml` and
-`ImageSets/Main/<split>.txt`.
+`ImageSets/Main/<split>.txt`; or images and annotations below any other folders, by their stems,
+see `voc_layout.find_layout`.
 """
 
 import os
@@ -14,11 +15,9 @@ import numpy as np
 from ssd_jax.data import files
 from ssd_jax.data.annotated_image import AnnotatedImage, ImageFileSource, resolve_classes
 from ssd_jax.data.formats.voc_layout import (
-    IMAGE_SUFFIXES,
     check_unique,
-    files_by_stem,
+    find_layout,
     single_file,
-    split_image_ids,
 )
 from ssd_jax.data.formats.voc_xml import Annotation, parse_annotation, pixels_to_boxes
 from ssd_jax.data.messages import join_truncated, printable
@@ -38,12 +37,14 @@ def read(
     """Images and boxes of one split of a folder in PASCAL VOC layout.
 
     Args:
-      root: the folder that holds JPEGImages and Annotations.
+      root: the folder that holds JPEGImages and Annotations, or images and annotations anywhere
+        below it.
       split: a list in ImageSets/Main, or several joined with "+" ("train+val"), in the order of
-        the lists. "" takes every annotation file, sorted by name. Where there are no lists, see
+        the lists. "" takes every annotation file, sorted by name. Where there are no lists, it may
+        be the name of folders, see `voc_layout.find_layout`; else see
         `voc_layout.split_image_ids`.
       classes: names without background; label i + 1 is classes[i]. Left out, they are the sorted
-        names in all of Annotations, whatever the split, so that every split agrees.
+        names in all annotations, whatever the split, so that every split agrees.
 
     Reads the annotations, and the header and end of every image, and raises a DataError that
     names up to five bad files. An object marked difficult has the flag DIFFICULT. A box without
@@ -52,14 +53,13 @@ def read(
     size of an image is that of its file, whatever the annotation says.
     """
     root, scan = Path(root), scan or Scan()
-    xmls = files_by_stem(root / "Annotations", (".xml",))
-    images = files_by_stem(root / "JPEGImages", IMAGE_SUFFIXES)
-    image_ids = check_unique(
-        split_image_ids(root, split, xmls) if split else sorted(xmls), f"{root}, split {split!r}"
-    )
+    layout = find_layout(root, split)
+    xmls, images = layout.xmls, layout.images
+    image_ids = check_unique(layout.image_ids, f"{root}, split {split!r}")
     needed = image_ids if classes else sorted({*xmls, *image_ids})
     found = scan.map_collecting_errors(lambda key: _read_annotation(key, xmls, root), needed)
-    classes = _class_names(classes, found.values(), root)
+    others = scan.map_collecting_errors(_parse_file, [] if classes else layout.other_xmls)
+    classes = _class_names(classes, [*found.values(), *others.values()], root)
     index = {name: i + 1 for i, name in enumerate(classes)}
     annotated = scan.map_collecting_errors(
         lambda key: _annotated_image(
@@ -67,7 +67,7 @@ def read(
         ),
         [key for key in image_ids if key in found],
     )
-    has_lists = os.path.isdir(root / "ImageSets" / "Main")
+    has_lists = os.path.isdir(root / "ImageSets" / "Main") or layout.other_xmls
     without = [] if has_lists else sorted(images.keys() - xmls.keys())
     note = f"{len(without)} images without annotation left out ({join_truncated(without, ', ')})"
     return ImageFileSource(
@@ -76,7 +76,10 @@ def read(
 
 
 def _read_annotation(key: str, xmls: dict[str, list[Path]], root: Path) -> _Read:
-    path = single_file(key, xmls, root, "annotation")
+    return _parse_file(single_file(key, xmls, root, "annotation"))
+
+
+def _parse_file(path: Path) -> _Read:
     data = files.read_bytes(path, "the annotation")
     return _Read(path, parse_annotation(data, printable(path)))
 

@@ -2,7 +2,7 @@
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,16 +70,30 @@ def parse_annotation(data: bytes, where: str) -> Annotation:
 
 
 def pixels_to_boxes(
-    pixels: Float[np.ndarray, "N 4"], size: tuple[int, int], kinds: Iterable | None = None
+    pixels: Float[np.ndarray, "N 4"],
+    size: tuple[int, int],
+    kinds: Iterable | None = None,
+    first: int = 1,
 ) -> ClippedBoxes:
-    """1-based inclusive pixels [N, 4] of an image of `size` (H, W) -> normalized corners."""
+    """Corners in pixels [N, 4] of an image of `size` (H, W) -> normalized corners.
+
+    With `first` 1 pixels count from 1 and both corners are inside the box. With 0 the corners are
+    the edges of the box, counted from 0.
+    """
     height, width = size
-    corners = (pixels - np.array([1.0, 1.0, 0.0, 0.0])) / (width, height, width, height)
+    corners = (pixels - np.array([first, first, 0.0, 0.0])) / (width, height, width, height)
     return clip_and_filter(corners, (pixels[:, :2] == pixels[:, 2:]).any(axis=-1), kinds)
 
 
 def parse_corners(texts: Mapping[str, str], here: str) -> list[float]:
     """x_min, y_min, x_max, y_max as written; `here` says where in errors."""
+    values = parse_numbers(texts, here)
+    check_corners(values, here)
+    return values
+
+
+def parse_numbers(texts: Mapping[str, str], here: str) -> list[float]:
+    """Finite numbers as written; `here` says where in errors."""
     values = []
     for key, text in texts.items():
         try:
@@ -89,12 +103,16 @@ def parse_corners(texts: Mapping[str, str], here: str) -> list[float]:
         if not math.isfinite(value):
             raise DataError(f"{here}: {key} is {shorten(text.strip())}, not a number", _BAD_NUMBER)
         values.append(value)
+    return values
+
+
+def check_corners(values: Sequence[float], here: str) -> None:
+    """Refuse corners (x_min, y_min, x_max, y_max) that are reversed."""
     if values[0] > values[2] or values[1] > values[3]:
         raise DataError(
             f"{here}: reversed corners (xmin, ymin, xmax, ymax) = {tuple(values)}",
             "reversed corners",
         )
-    return values
 
 
 def _object_corners(node: ET.Element, here: str) -> list[float]:

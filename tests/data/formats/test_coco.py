@@ -42,6 +42,38 @@ def test_boxes_become_corners_and_ids_become_labels(tmp_path):
     assert source[1]["boxes"].shape == (0, 4)
 
 
+def test_an_image_whose_path_does_not_exist_is_found_by_its_name(tmp_path):
+    names = ("../../label-studio/upload/7.png", "images/2.png")
+    images = [{"id": key, "file_name": name} for key, name in zip((7, 2), names)]
+    write(tmp_path, [box([5, 10, 20, 20])])
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "2.png").rename(tmp_path / "deep" / "2.png")
+    content = {"images": images, "categories": CATEGORIES, "annotations": []}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    source = coco.read(tmp_path, tmp_path / "boxes.json")
+    assert [source.images[i].path for i in range(2)] == [
+        tmp_path / "7.png",
+        tmp_path / "deep" / "2.png",
+    ]
+    cv2.imwrite(str(tmp_path / "2.png"), np.zeros((40, 50, 3), np.uint8))
+    with pytest.raises(DataError, match="images/2.png: cannot read the image"):
+        coco.read(tmp_path, tmp_path / "boxes.json")
+
+
+@pytest.mark.parametrize("group", ["pets", "dog"])
+def test_a_category_that_only_names_a_group_is_no_class(tmp_path, group):
+    """Exports of Roboflow have one; with a single class it may have the same name."""
+    categories = [
+        {"id": 0, "name": group, "supercategory": "none"},
+        {"id": 1, "name": "dog", "supercategory": group},
+    ]
+    source = write(tmp_path, [box([5, 10, 20, 20], category_id=1)], categories=categories)
+    assert source.classes == ("dog",)
+    if group == "pets":
+        rows = [box([5, 10, 20, 20], category_id=0)]
+        assert write(tmp_path, rows, categories=categories).classes == ("pets", "dog")
+
+
 def test_crowds_are_ignored_truths(tmp_path):
     source = write(tmp_path, [box([0, 0, 9, 9], iscrowd=1), box([9, 9, 9, 9], iscrowd=0)])
     np.testing.assert_array_equal(source[0]["flags"], [CROWD, PLAIN])

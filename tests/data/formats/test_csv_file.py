@@ -37,6 +37,77 @@ def test_columns_in_any_order_without_sizes_and_an_image_without_boxes(tmp_path)
     assert len(source[0]["boxes"]) == 1 and source[1]["boxes"].shape == (0, 4)
 
 
+EDGES = (5, 10, 25, 30)  # of one box, counted from 0
+INCLUSIVE = (6, 11, 25, 30)  # the same, as PASCAL VOC counts pixels
+SIDES = (5, 10, 20, 20)
+
+
+@pytest.mark.parametrize(
+    ("header", "box"),
+    [
+        ("image,label,xmin,ymin,xmax,ymax", INCLUSIVE),
+        ("image_id,name,x_min,y_min,x_max,y_max", INCLUSIVE),
+        ("Path,Class_Name,XMin,YMin,XMax,YMax", INCLUSIVE),
+        ("file,label,x1,y1,x2,y2", EDGES),
+        ("image_name,label_name,bbox_x,bbox_y,bbox_width,bbox_height", SIDES),
+        ("filename,class,xmin,ymin,xmax,ymax,path,label", INCLUSIVE),
+        (None, EDGES),
+    ],
+)
+def test_names_of_columns(tmp_path, header, box):
+    """One box, whatever the columns are called; a list without header has the class at the end."""
+    cells = list(map(str, box))
+    cells = ["a.png", *cells, "dog"] if header is None else ["a.png", "dog", *cells]
+    cells += ["elsewhere", "something"] if header and header.endswith("path,label") else []
+    first, *others = [*([header] if header else []), ",".join(cells)]
+    source = write(tmp_path, *others, header=first)
+    assert source.classes == ("dog",)
+    np.testing.assert_allclose(source[0]["boxes"][0], [0.1, 0.25, 0.5, 0.75], rtol=1e-6)
+
+
+def test_a_list_without_header_may_begin_with_an_image_without_boxes(tmp_path):
+    source = write(tmp_path, "a.png,5,10,25,30,dog", header="b.png,,,,,")
+    assert [len(source[i]["boxes"]) for i in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("image,path,class,xmin,ymin,xmax,ymax", "image, path, and it is not clear"),
+        ("filename,label,name,xmin,ymin,xmax,ymax", "label, name, and it is not clear"),
+        ("filename,class,x1,y1,x2,y2,x_min,y_min,x_max,y_max", "x_min, .*, x1, .* not clear"),
+        ("filename,class,x,y,w,h", "no xmin, ymin, xmax, ymax: not a list"),
+    ],
+)
+def test_columns_that_may_mean_two_things_are_refused(tmp_path, header, words):
+    with pytest.raises(DataError, match=words):
+        write(tmp_path, "a,b,c", header=header)
+
+
+def test_bad_boxes_of_other_columns_are_refused(tmp_path):
+    header = "image,label,bbox_x,bbox_y,bbox_width,bbox_height"
+    for row, words in [
+        ("a.png,cat,5,5,-3,4", "line 2: reversed corners"),
+        ("a.png,cat,5,5,x,4", "line 2: bbox_width is 'x', not a number"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            write(tmp_path, row, header=header)
+    with pytest.raises(DataError, match="line 2: not as many cells as a box: path"):
+        write(tmp_path, "b.png,1,2", header="a.png,5,10,25,30,dog")
+
+
+def test_images_are_found_by_their_names_where_the_path_does_not_exist(tmp_path):
+    for folder in ("x", "y", ".hidden", "__MACOSX"):
+        (tmp_path / folder).mkdir()
+    for place in ("x/c.png", "x/d.png", "y/d.png", ".hidden/c.png", "__MACOSX/c.png"):
+        cv2.imwrite(str(tmp_path / place), np.full((40, 50, 3), 90, np.uint8))
+    rows = [f"{name},50,40,cat,1,1,9,9" for name in (r"C:\\photos\\c.png", "old/a.png", "b")]
+    source = write(tmp_path, *rows)
+    assert [source.name(i) for i in range(3)] == ["c.png", "a.png", "b.png"]
+    with pytest.raises(DataError, match="d.png: cannot read the image"):
+        write(tmp_path, "elsewhere/d.png,50,40,cat,1,1,9,9")
+
+
 def test_what_is_corrected_is_counted(tmp_path):
     rows = ("cat,5,5,5,9", "cat,40,30,60,50", "cat,40,30,60,50", "dog,40,30,60,50")
     source = write(tmp_path, *(f"a.png,100,80,{row}" for row in rows))

@@ -73,6 +73,77 @@ def test_without_lists_every_fifth_photograph_is_the_test_set(tmp_path):
     assert sorted(test + trainval) == [f"p{number:02d}" for number in range(11)]
 
 
+def put(root, image, annotation=None, text=None):
+    """An image of 100x80 pixels and its annotation, anywhere below a folder."""
+    for name in filter(None, (image, annotation)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(root / image), np.full((80, 100, 3), 90, np.uint8))
+    if annotation:
+        (root / annotation).write_text(text or xml(thing()), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations"),
+    [("images", "annots"), (".", "."), ("JPEGImages", "xmls"), ("a/b c", "é/x"), ("all", "all")],
+)
+def test_images_and_annotations_lie_below_any_folders(tmp_path, images, annotations):
+    put(tmp_path, f"{images}/b.JPG", f"{annotations}/b.XML", xml(thing("cat"), thing()))
+    put(tmp_path, f"{images}/a.webp", f"{annotations}/a.xml", xml())
+    put(tmp_path, f"{images}/lone.png")
+    for name in (".hidden/b.xml", "__MACOSX/b.xml", "thumbs/b.jpg", f"{annotations}/._b.xml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0")
+    source = voc.read(tmp_path, "")
+    assert [source.name(i) for i in range(2)] == ["a.webp", "b.JPG"] and len(source) == 2
+    assert source.classes == ("cat", "dog")
+    np.testing.assert_allclose(source[1]["boxes"], [[0.1, 0.25, 0.5, 0.5]] * 2, rtol=1e-6)
+    assert "1 images without annotation left out (lone)" in source.summary()
+    assert stems(tmp_path, "trainval") == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "form", ["{split}/{name}", "{kind}/{split}/{name}", "{split}/{kind}/{name}"]
+)
+def test_folders_may_be_splits(tmp_path, form):
+    """Every split has the classes of all, and the stems of two splits may be the same."""
+    for split_name, label in (("train", "cat"), ("valid", "dog")):
+        paths = [form.format(kind=kind, split=split_name, name=name)
+                 for kind, name in (("JPEGImages", "a.jpg"), ("Annotations", "a.xml"))]  # fmt: skip
+        put(tmp_path, *paths, xml(thing(label)))
+    for split_name, label in (("train", 1), ("valid", 2)):
+        source = voc.read(tmp_path, split_name)
+        assert source.classes == ("cat", "dog") and source[0]["labels"].tolist() == [label]
+        assert split_name in source.images[0].path.parts
+    with pytest.raises(DataError, match="no annotations in a folder 'test'; there are: train, val"):
+        voc.read(tmp_path, "test")
+    with pytest.raises(DataError, match="a: several annotation files .*train.*a.xml, .*valid"):
+        voc.read(tmp_path, "")
+    with pytest.raises(DataError, match="a: several annotation files"):
+        voc.read(tmp_path, "train+valid")
+
+
+def test_images_of_all_splits_may_lie_in_one_folder(tmp_path):
+    for name, split_name in (("a", "train"), ("b", "test"), ("c", "test")):
+        put(tmp_path, f"images/{name}.jpg", f"xml/{split_name}/{name}.xml")
+    assert stems(tmp_path, "test") == ("b", "c") and stems(tmp_path, "") == ("a", "b", "c")
+    assert stems(tmp_path, "test+train") == ("a", "b", "c")
+
+
+def test_lists_of_a_folder_in_another_layout(tmp_path):
+    for name in "ab":
+        put(tmp_path, f"images/{name}.jpg", f"train/{name}.xml")
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    split(tmp_path, "train", "b\n")
+    assert stems(tmp_path, "train") == ("b",)
+
+
+def test_annotations_without_any_image_are_refused_as_before(tmp_path):
+    (tmp_path / "xml").mkdir()
+    (tmp_path / "xml" / "a.xml").write_text(xml(thing()))
+    with pytest.raises(DataError, match="Annotations: No such file.*a PASCAL VOC folder holds"):
+        voc.read(tmp_path, "")
+
+
 def test_splits_are_joined_in_order(root):
     assert stems(root, "val+train") == ("b", "a", "c")
     assert stems(root, "") == ("a", "b", "c")

@@ -96,6 +96,56 @@ def test_a_folder_and_a_file_of_classes(tmp_path):
     assert yolo.read(flat, str(tmp_path / "classes.txt"))[0]["labels"] == [1]
 
 
+def test_labels_lie_beside_the_images_of_any_folder(tmp_path):
+    """LabelImg writes both into one folder, which may be called images."""
+    flat = tmp_path / "images"
+    picture(flat / "b.png")
+    (flat / "b.txt").write_text("1 .5 .5 .2 .2")
+    (flat / "classes.txt").write_text("cat\ndog\n")
+    for place in (tmp_path, flat):
+        assert yolo.read(place, str(flat / "classes.txt"))[0]["labels"] == [2]
+
+
+def test_classes_without_names_are_numbered(tmp_path):
+    write(tmp_path, {"train/a.png": "2 .5 .5 .2 .2\n\n0 .5 .5 .3 .3", "val/b.png": "0 .5 .5 1 1"})
+    source = sources.make_source((f"yolo:{tmp_path}:",), micro.get_config())
+    assert source.classes == ("class0", "class1", "class2") and len(source) == 2
+    np.testing.assert_array_equal(source[0]["labels"], [3, 1])
+    assert yolo.read(tmp_path / "images" / "val", "").classes == ("class0",)
+    assert yolo.read(tmp_path, "", ("cat", "cow", "dog"))[0]["labels"].tolist() == [3, 1]
+    with pytest.raises(DataError, match="line 1: class 2, but there are 0 … 1"):
+        yolo.read(tmp_path, "", ("cat", "cow"))
+    (tmp_path / "labels" / "val" / "b.txt").write_text("9999999999 .5 .5 1 1")
+    with pytest.raises(DataError, match="class 9999999999, but there are 0 … 2"):
+        yolo.read(tmp_path, "")
+    (tmp_path / "labels" / "val" / "b.txt").write_text("")
+    with pytest.raises(DataError, match="no box in any label file, so no classes; name them"):
+        yolo.read(tmp_path / "images" / "val", "")
+
+
+def test_names_of_a_data_yaml_for_a_folder(tmp_path):
+    path = write(tmp_path, {"train/a.png": "1 .5 .5 .2 .2"}, f"train: /content/train\n{NAMES}")
+    source = yolo.read(tmp_path / "images" / "train", str(path))
+    assert source.classes == ("cat", "dog") and source[0]["labels"] == [2]
+
+
+def test_a_list_of_darknet(tmp_path):
+    """CVAT writes its paths as Darknet needs them, below a folder `data`."""
+    for name in ("a", "b"):
+        picture(tmp_path / "obj_train_data" / f"{name}.png")
+        (tmp_path / "obj_train_data" / f"{name}.txt").write_text("1 .5 .5 .2 .2")
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    (tmp_path / "train.txt").write_text("data/obj_train_data/b.png\nobj_train_data/a.png\n")
+    source = yolo.read(tmp_path / "train.txt", str(tmp_path / "obj.names"))
+    assert names(source) == ["b.png", "a.png"] and source[1]["labels"] == [2]
+
+
+def test_hidden_files_and_copies_of_viewers_are_left_out(tmp_path):
+    files = ("a.png", "._a.png", ".cache/a.png", "__MACOSX/a.png", "Thumbs/a.png")
+    path = write(tmp_path, dict.fromkeys(files, "0 .5 .5 .2 .2"), f"train: images\n{NAMES}")
+    assert names(yolo.read(path, "train")) == ["a.png"]
+
+
 BOMB = "a0: &a0 [x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 40)
 )
