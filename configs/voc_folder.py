@@ -1,10 +1,9 @@
-"""Own photographs: a folder in PASCAL VOC layout, and a small network that a CPU can train.
+"""Own photographs: a folder with annotations, and a small network that a CPU can train.
 
     python -m ssd_jax.main --config=configs/voc_folder.py:PATH [--config.steps=2500]
 
-PATH holds JPEGImages/, Annotations/ and ImageSets/Main/ with the lists trainval and test, train and
-test, or train and val; without lists every fifth photograph becomes the test set. Classes are read
-from the annotations.
+PATH is a folder of PASCAL VOC, YOLO, COCO or CSV in one of the layouts of docs/data.md. Its test
+set, or else its validation set, is scored; of PASCAL VOC without lists, every fifth photograph.
 
 Hardware and hours: 2 CPU cores, under half an hour for a few hundred photographs.
 Score: mAP@.5 .90 on 72 test photographs of blood cells (docs/bccd.md), measured.
@@ -16,6 +15,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import ssd300_vgg16_voc
+from ssd_jax.errors import ConfigError
+
+_NAME = "Or leave out the folder, and name two sets by --config.data.train and --config.data.test"
 
 
 def get_config(folder: str = "PATH") -> ConfigDict:
@@ -23,10 +25,7 @@ def get_config(folder: str = "PATH") -> ConfigDict:
     config = ssd300_vgg16_voc.get_config()
     folder = os.path.expanduser(folder)
     config.batch_size = 16
-    train, test = _splits(folder)
-    config.data.train = (f"voc:{folder}:{train}",)
-    config.data.test = (f"voc:{folder}:{test}",)
-    config.data.classes = ()
+    config.data.update(_data(folder))
     config.augment.zoom_out.max_ratio = 2.0
     config.model.name = "small"
     config.model.backbone = ConfigDict({"levels": 6})
@@ -43,6 +42,35 @@ def get_config(folder: str = "PATH") -> ConfigDict:
     config.eval_every = 500
     config.save_every = 250
     return config
+
+
+def _data(folder: str) -> dict[str, tuple[str, ...]]:
+    """Sets to train and to test on, and class names; () takes those of the training set."""
+    standard = (os.path.join(folder, name) for name in ("JPEGImages", "ImageSets"))
+    if not os.path.isdir(folder) or any(map(os.path.isdir, standard)):
+        train, test = _splits(folder)
+        return _sets(f"voc:{folder}:{train}", f"voc:{folder}:{test}")
+    from ssd_jax.data.recognize import recognize  # starts JAX, which other configs need not
+
+    readings = recognize(folder)
+    if len(readings) > 1:
+        ways = [f"{each.summary}\n  {', '.join(each.specs.values())}" for each in readings]
+        raise ConfigError("\n".join([f"{folder} can be read in {len(ways)} ways. {_NAME}", *ways]))
+    (reading,) = readings
+    if "all" not in reading.specs:
+        test = reading.specs.get("test", reading.specs.get("val", ""))
+        return _sets(reading.specs["train"], test, reading.classes)
+    if reading.format == "voc":
+        spec = reading.specs["all"]
+        return _sets(f"{spec}trainval", f"{spec}test", reading.classes)
+    raise ConfigError(
+        f"{folder} has no test set ({reading.summary}): divide it into folders train and test. "
+        f"{_NAME}"
+    )
+
+
+def _sets(train: str, test: str, classes: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    return {"train": (train,), "test": (test,), "classes": classes}
 
 
 def _splits(folder: str) -> tuple[str, str]:

@@ -7,10 +7,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from image_files import write_image
+from voc_folders import thing, xml
 
 from ssd_jax.config.serialization import from_saved, to_dict
 from ssd_jax.config.validation import validate
+from ssd_jax.data.sources import make_source
 from ssd_jax.detector import build_detector, detector_parameter_names, predict
+from ssd_jax.errors import ConfigError
 from ssd_jax.parameter_names import matches_any
 from ssd_jax.train_step import abstract_state, inference_variables, train_step
 
@@ -107,3 +111,51 @@ def test_own_photographs_are_never_in_both_sets(tmp_path, lists, train, test):
     config = load(FOLDER / "voc_folder.py").get_config(str(tmp_path))
     assert config.data.train == (f"voc:{tmp_path}:{train}",)
     assert config.data.test == (f"voc:{tmp_path}:{test}",)
+
+
+def write_yolo(folder, *splits):
+    for split in splits:
+        for number in range(2):
+            (folder / "images" / split).mkdir(parents=True, exist_ok=True)
+            write_image(folder / "images" / split / f"{split}{number}.jpg")
+            labels = folder / "labels" / split
+            labels.mkdir(parents=True, exist_ok=True)
+            (labels / f"{split}{number}.txt").write_text("1 .5 .5 .2 .2\n")
+    names = ", ".join(f"{split}: images/{split}" for split in splits)
+    (folder / "data.yaml").write_text(f"{{{names}, names: [cat, dog]}}")
+
+
+def sets_of(folder):
+    config = load(FOLDER / "voc_folder.py").get_config(str(folder))
+    return {
+        name: make_source(config.data[name], config, config.data.classes)
+        for name in ("train", "test")
+    }
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ("train", "val", "test")])
+def test_own_photographs_may_be_of_any_layout(tmp_path, splits):
+    write_yolo(tmp_path / "my photos", *splits)
+    sets = sets_of(tmp_path / "my photos")
+    assert sets["train"].classes == sets["test"].classes == ("cat", "dog")
+    assert [sets["train"].name(i) for i in range(2)] == ["train0.jpg", "train1.jpg"]
+    assert sets["test"].name(0) == f"{splits[-1]}0.jpg"
+
+
+def test_photographs_beside_their_xml_are_divided(tmp_path):
+    for number in range(10):
+        write_image(tmp_path / f"{number}.jpg")
+        (tmp_path / f"{number}.xml").write_text(xml(thing()))
+    sets = sets_of(tmp_path)
+    assert [len(sets[name]) for name in ("train", "test")] == [8, 2]
+
+
+def test_what_is_not_clear_is_asked(tmp_path):
+    write_yolo(tmp_path / "one", "train")
+    with pytest.raises(ConfigError, match="has no test set .*YOLO.*divide it"):
+        sets_of(tmp_path / "one")
+    write_yolo(tmp_path / "two", "train", "val")
+    write_image(tmp_path / "two" / "a.jpg")
+    (tmp_path / "two" / "a.xml").write_text(xml(thing()))
+    with pytest.raises(ConfigError, match="(?s)read in 2 ways.*PASCAL VOC.*voc:.*YOLO.*yolo:"):
+        sets_of(tmp_path / "two")
