@@ -329,12 +329,11 @@ def test_a_run_of_a_file_detects_what_the_network_does(tmp_path):
         {"priors__clip": "none"}, {"priors__strides": ()}, {"priors__extra_square": "last"},
     ],
 )  # fmt: skip
-def test_a_detector_under_the_priors_of_another_data_set_is_refused(changes, tmp_path):
-    name = "ssd300_vgg16"
-    np.savez(tmp_path / "weights.npz", **drawn(name))
-    settings = config(name, data__classes=tuple(f"c{i}" for i in range(90)), **changes)
+def test_a_detector_under_the_priors_of_another_data_set_is_refused(changes):
+    settings = config("ssd300_vgg16", **changes)
+    priors = build_detector(settings, golden.COLUMNS).priors.boxes
     with pytest.raises(CheckpointError, match="its priors are not those .*Boxes would be wrong"):
-        import_run.import_detector(str(tmp_path / "weights.npz"), "torchvision", settings)
+        import_run._check_priors("x.pth", read("ssd300_vgg16").priors, priors)
 
 
 @pytest.mark.parametrize("dense", [True, False])

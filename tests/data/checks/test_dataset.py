@@ -43,7 +43,7 @@ def test_the_report_by_hand(tmp_path):
     # The whole image and both halves (the right one by the whole image) have a prior.
     assert report["priors"]["recall"] == pytest.approx(3 / 6)
     np.testing.assert_allclose(report["priors"]["largest"], np.sqrt(16000), rtol=1e-5)
-    assert report["errors"] == [] and "tune_priors" in report["warnings"][0]
+    assert report["errors"] == [] and "tune-priors" in report["warnings"][0]
 
 
 def test_nothing_to_learn_is_an_error(tmp_path):
