@@ -18,6 +18,7 @@ from ssd_jax.runs import checkpoint
 from ssd_jax.runs.folder import (
     RunInfo,
     check_run_folder,
+    read_saved_classes,
     remove_failed_start,
     run_metadata,
     with_saved_orientation,
@@ -71,7 +72,7 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
         check_file = folder / CHECK_FILE
         last_check = read_check(check_file)
         scan = Scan(last_check.get("images"), orientation=config.data.orientation)
-        train_set = sources.make_source(config.data.train, config, config.data.classes, scan)
+        train_set = _open_training_set(config, folder, scan)
         test_set = sources.make_source(config.data.test, config, train_set.classes, scan)
         sets = {"train": train_set, "test": test_set}
         runner = devices.get_runner(config.parallel)
@@ -110,6 +111,18 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
             trace = StepTrace(folder / "profile", profiled if is_main else range(0))
             with closing(trainer), closing(trace):
                 return trainer.run_loop(signals, trace)
+
+
+def _open_training_set(config: ConfigDict, folder: Path, scan: Scan) -> sources.Source:
+    """The training set; of a run in `folder` with the run's classes, where it had more.
+
+    Older versions took names that the files do not use for classes, as COCO's of a group.
+    """
+    source = sources.make_source(config.data.train, config, config.data.classes, scan)
+    saved = read_saved_classes(folder)
+    if config.data.classes or not set(source.classes) < set(saved):
+        return source
+    return sources.make_source(config.data.train, config, saved, scan)
 
 
 def _open_checkpoints(folder: Path, metadata: dict) -> AbstractContextManager:

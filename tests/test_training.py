@@ -12,11 +12,15 @@ import jax.numpy as jnp
 import micro
 import numpy as np
 import pytest
+from image_files import write_image
 
 from ssd_jax import evaluate, train_step, trainer, training
+from ssd_jax.data.scan import Scan
+from ssd_jax.data.sources import make_source
 from ssd_jax.detector import build_detector
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 from ssd_jax.runs.checkpoint import Checkpoints
+from ssd_jax.runs.folder import RunInfo, run_metadata, write_run_files
 from ssd_jax.runs.load import load_run
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results
@@ -353,3 +357,30 @@ def test_steps_are_profiled_with_the_evaluation_that_falls_within(tmp_path, caps
 def test_steps_that_are_past_are_not_profiled(whole):
     training.train_and_evaluate(micro.get_config(), whole[0], profiled=range(1, 3))
     assert not (whole[0] / "profile").exists()
+
+
+def test_a_run_keeps_a_class_that_only_names_a_group(tmp_path):
+    """As versions before took it for one: the classes and the fingerprint are those of the run."""
+    write_image(tmp_path / "a.jpg")
+    categories = [
+        {"id": 0, "name": "pets", "supercategory": "none"},
+        {"id": 1, "name": "dog", "supercategory": "pets"},
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 80}],
+        "categories": categories,
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 40, 40]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    spec, folder = (f"coco:{tmp_path}:{tmp_path / 'a.json'}",), tmp_path / "run"
+    config = micro.get_config(data__train=spec)
+    assert training._open_training_set(config, folder, Scan()).classes == ("dog",)
+    saved = ("pets", "dog")
+    priors = np.zeros((1, 4), np.float32)
+    write_run_files(folder, RunInfo(config, saved, "f0", priors), run_metadata(config))
+    kept = training._open_training_set(config, folder, Scan())
+    assert kept.classes == saved and kept[0]["labels"].tolist() == [2]
+    assert kept.fingerprint == make_source(spec, config, saved).fingerprint
+    other = RunInfo(config, ("cat", "bird"), "f0", priors)
+    write_run_files(folder, other, run_metadata(config))
+    assert training._open_training_set(config, folder, Scan()).classes == ("dog",)

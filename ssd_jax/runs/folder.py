@@ -90,6 +90,14 @@ def with_saved_orientation(config: ConfigDict, folder: Path) -> ConfigDict:
     return config
 
 
+def read_saved_classes(folder: Path) -> tuple[str, ...]:
+    """The classes of the run in a folder; () where there is none, or they cannot be read."""
+    try:
+        return _read(folder / _RUN, _parse_run)[0][0]
+    except CheckpointError:
+        return ()
+
+
 @contextmanager
 def remove_failed_start(folder: Path) -> Iterator[None]:
     """Remove what a start leaves that fails before `folder` is a run, and was not there before."""
