@@ -57,7 +57,7 @@ def visualize(config: ConfigDict, split: str, image: str, output: Path, run: Pat
     if run:
         saved = read_run_info(run)
         check_same_detector(run, saved.config, config)
-        detector, variables, classes, step = restore_run(run, saved)
+        detector, variables, classes, step, _ = restore_run(run, saved)
         detector, network = detector._replace(config=config), f"network of {run.name}, step {step}"
         source = sources.make_source(config.data[split], config, classes)
     else:

@@ -27,8 +27,9 @@ def brightness(detector, variables, images):
     return Detections(boxes, scores, jnp.ones_like(scores, jnp.int32))
 
 
-def summary(truths, found, classes):
+def summary(matches, classes):
     """What is to be scored, in its order."""
+    truths, found = matches
     yield "found", [detection["scores"].tolist() for detection in found]
     yield "truths", [truth["boxes"].tolist() for truth in truths]
     yield "sizes", [truth["size"] for truth in truths]
@@ -37,8 +38,10 @@ def summary(truths, found, classes):
 def main(_):
     given = flags.FLAGS
     distributed.initialize(given.coordinator, given.num_processes, given.process_id)
-    evaluate.predict, evaluate.voc.evaluate = brightness, summary
-    evaluate.coco_scores = lambda *_: ()
+    evaluate.predict = brightness
+    evaluate.voc.match_classes = lambda truths, found, classes: (truths, found)
+    evaluate.voc.average_precisions = summary
+    evaluate.coco_scores = evaluate.thresholds.evaluate = lambda *_: ()
     for name in ("pmap", "jit"):
         for size in SIZES:
             config, runner = config_of(size), devices.get_runner(name)

@@ -51,6 +51,7 @@ def test_every_setting_of_a_sweep_builds(name):
 def test_a_sweep_runs_on_the_papers_network_and_on_own_images(name, tmp_path):
     on_vgg = plan.expand(str(FOLDER / f"{name}.py:vgg"), {})
     assert len(on_vgg.runs) == RUNS[name] and on_vgg.base.model.name == "vgg"
+    (tmp_path / "JPEGImages").mkdir()
     on_folder = plan.expand(str(FOLDER / f"{name}.py:{tmp_path}"), {})
     assert len(on_folder.runs) == RUNS[name]
     assert on_folder.base.data.train == (f"voc:{tmp_path}:trainval",)
