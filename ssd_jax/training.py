@@ -59,8 +59,8 @@ def train_and_evaluate(
 
 def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float]:
     config = with_saved_orientation(config, folder)
-    if not (folder / "run.json").exists():
-        check_source(config)  # before minutes of reading data
+    if not (folder / "checkpoints").exists():
+        check_source(config)  # before minutes of reading data; a resumed run needs no source
     metadata = run_metadata(config)
     versions = {k: v for k, v in metadata["versions"].items() if k != "command"}
     device_text = devices.describe_devices(config.batch_size)
