@@ -98,24 +98,6 @@ def average_precision(
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def precision_recall_curve(
-    gt_boxes: Float[np.ndarray, "N 4"],
-    gt_images: Int[np.ndarray, " N"],
-    ignore: Bool[np.ndarray, " N"],
-    boxes: Float[np.ndarray, "D 4"],
-    images: Int[np.ndarray, " D"],
-    scores: Float[np.ndarray, " D"],
-    iou_threshold: float = 0.5,
-) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " E"]]:
-    """Recall and precision [E] of one class after each detection that counts, best first.
-
-    Arguments: `match_detections`. Recall is 0 where no box counts.
-    """
-    return _curve(
-        match_detections(gt_boxes, gt_images, ignore, boxes, images, scores, iou_threshold)
-    )
-
-
 def match_detections(
     gt_boxes: Float[np.ndarray, "N 4"],
     gt_images: Int[np.ndarray, " N"],
@@ -140,7 +122,13 @@ def match_detections(
     return Matches(scores[order][counts], claims & (match >= 0), int(np.count_nonzero(~ignore)))
 
 
-def _curve(matches: Matches) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " E"]]:
+def precision_recall_curve(
+    matches: Matches,
+) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " E"]]:
+    """Recall and precision [E] of one class after each detection that counts, best first.
+
+    Recall is 0 where no box counts.
+    """
     correct = np.cumsum(matches.is_correct)
     return correct / max(matches.objects, 1), correct / np.arange(1, len(correct) + 1)
 
@@ -187,7 +175,7 @@ def _average_precision(matches: Matches) -> tuple[float, float]:
     """(area, 11-point) average precision of a class; NaN where no box counts."""
     if not matches.objects:
         return np.nan, np.nan
-    curve = _curve(matches)
+    curve = precision_recall_curve(matches)
     return average_precision(*curve, False), average_precision(*curve, True)
 
 

@@ -76,14 +76,18 @@ def check_source(config: ConfigDict) -> None:
     if not named.is_name(source):
         _check_path(source, kind)
         return
-    weights = named.find(source)
-    if config.init.what == "detector" and weights.what == "backbone":
+    if config.init.what == "detector" and named.find(source).what == "backbone":
         raise ConfigError(
             f"{source} is a backbone without heads: set config.init.what=backbone, so that the "
             "rest starts from random weights"
         )
+    _check_name(source, kind, config)
+
+
+def _check_name(name: str, kind: str, config: ConfigDict) -> None:
+    weights = named.find(name)
     if kind not in ("", weights.format):
-        raise ConfigError(f"{source} has the format {weights.format}: leave out {kind}")
+        raise ConfigError(f"{name} has the format {weights.format}: leave out {kind}")
     check_normalization(config, *weights.pixels)
 
 
@@ -109,10 +113,8 @@ def load_source(source: str, kind: str, config: ConfigDict) -> Source:
     `config.model` has, and ConfigError where source and format do not belong together.
     """
     if named.is_name(source):
+        _check_name(source, kind, config)  # before it is downloaded
         file = named.fetch(source)
-        if kind not in ("", file.format):
-            raise ConfigError(f"{source} has the format {file.format}: leave out {kind}")
-        check_normalization(config, *named.find(source).pixels)
         return Source(_read_file(file.path, file.format, config), file.origin)
     path = _check_path(source, kind)
     if not kind:

@@ -63,9 +63,10 @@ def test_published_case(real_data, iou_threshold, eleven_point, expected):
     truths, truth_images, _ = read_corners(sorted((folder / "gts").iterdir()), 0)
     boxes, images, scores = read_corners(sorted((folder / "dets").iterdir()), 1)
     ignore = np.zeros(len(truths), bool)
-    curve = voc.precision_recall_curve(
+    matches = voc.match_detections(
         truths, truth_images, ignore, boxes, images, scores, iou_threshold
     )
+    curve = voc.precision_recall_curve(matches)
     assert voc.average_precision(*curve, eleven_point) == pytest.approx(expected, abs=1e-9)
 
 
@@ -195,7 +196,8 @@ def test_overlap_of_exactly_the_threshold_matches():
     # Inclusive pixels: 4 x 1 inside 8 x 1.
     one, half = np.array([[1.0, 1.0, 8.0, 1.0]]), np.array([[1.0, 1.0, 4.0, 1.0]])
     zero = np.zeros(1, int)
-    curve = voc.precision_recall_curve(one, zero, np.zeros(1, bool), half, zero, np.ones(1), 0.5)
+    matches = voc.match_detections(one, zero, np.zeros(1, bool), half, zero, np.ones(1), 0.5)
+    curve = voc.precision_recall_curve(matches)
     assert voc.average_precision(*curve, False) == 1
 
 
