@@ -30,7 +30,10 @@ def get_config(preset: str = "") -> ConfigDict:
         "voc:VOCdevkit/VOC2007:trainval",
         "voc:VOCdevkit/VOC2012:trainval",
     )
+    config.data.val = ()  # chooses the best checkpoint; () leaves that to the test set
     config.data.test = ("voc:VOCdevkit/VOC2007:test",)
+    config.data.split = ()  # as (0.8, 0.1, 0.1): parts of data.train instead of sets of their own
+    config.data.bad = "refuse"  # files that cannot be read; skip leaves them out
     config.data.classes = (  # () infers the list from the training set
         "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
         "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
@@ -135,6 +138,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.eval_every = 10_000
     config.eval_batch_size = 0  # as batch_size; a larger one where memory allows it is faster
     config.save_every = 1_000
+    config.patience = 0  # evaluations without a better score, after which training stops
 
     config.postprocess = ConfigDict()
     config.postprocess.score_threshold = 0.01

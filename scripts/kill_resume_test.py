@@ -157,10 +157,11 @@ def digests(folder: Path) -> dict[str, str]:
     # Imported here, so that JAX starts only when the runs are over.
     import jax
 
-    from ssd_jax.data import loader, sources
+    from ssd_jax.data import loader
+    from ssd_jax.data.sets import open_set
     from ssd_jax.detector import build_detector
     from ssd_jax.runs import checkpoint
-    from ssd_jax.runs.folder import read_run_info
+    from ssd_jax.runs.folder import read_kept_sets, read_run_info
     from ssd_jax.train_step import abstract_state
 
     run = read_run_info(folder)
@@ -171,7 +172,7 @@ def digests(folder: Path) -> dict[str, str]:
             state = jax.device_get(checkpoints.restore(series, like))
             by_name[f"{series} at step {int(state.step)}"] = _digest(jax.tree.leaves(state))
         step = checkpoints.latest_step()
-    source = sources.make_source(run.config.data.train, run.config, run.classes)
+    source = open_set(run.config, "train", run.classes, kept=read_kept_sets(folder))
     batch = next(iter(loader.training_batches(source, run.config, step, step + 1)))
     return by_name | {"next batch": _digest(batch[name] for name in sorted(batch))}
 

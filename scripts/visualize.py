@@ -1,7 +1,7 @@
 """Pictures of what training does with one image: priors, matches, negatives, augmentation.
 
     python -m scripts.visualize --config=configs/NAME.py --image=INDEX|NAME --output=FOLDER \
-        [--split=train|test] [--workdir=RUN]
+        [--split=train|val|test] [--workdir=RUN]
 
 Negatives are those that the loss selects by the network of --workdir, or without it by a network
 with random weights.
@@ -22,9 +22,9 @@ from scripts.training_scene import (
     positives_and_negatives,
 )
 from ssd_jax.config.validation import validate
-from ssd_jax.data import sources
+from ssd_jax.data.sets import open_set
 from ssd_jax.detector import Variables, build_detector, init_variables
-from ssd_jax.runs.folder import check_same_detector, read_run_info
+from ssd_jax.runs.folder import check_same_detector, read_kept_sets, read_run_info
 from ssd_jax.runs.load import restore_run
 from ssd_jax.runtime import command_line
 from ssd_jax.runtime.compilation import configure_jax
@@ -53,15 +53,15 @@ def draw_scene(scene: Scene, variables: Variables, network: str) -> dict[str, np
 
 
 def visualize(config: ConfigDict, split: str, image: str, output: Path, run: Path | None) -> None:
-    """Write the pictures of one image of `config.data[split]` into the folder `output`."""
+    """Write the pictures of one image of a set into the folder `output`."""
     if run:
         saved = read_run_info(run)
         check_same_detector(run, saved.config, config)
         detector, variables, classes, step, _ = restore_run(run, saved)
         detector, network = detector._replace(config=config), f"network of {run.name}, step {step}"
-        source = sources.make_source(config.data[split], config, classes)
+        source = open_set(config, split, classes, kept=read_kept_sets(run))
     else:
-        source = sources.make_source(config.data[split], config, tuple(config.data.classes))
+        source = open_set(config, split)
         detector = build_detector(config, len(source.classes) + 1)
         variables, network = init_variables(detector), "network with random weights"
     scene = make_scene(detector, source, find_image(source, image))
@@ -82,7 +82,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
-    flags.DEFINE_enum("split", "train", ["train", "test"], "Which of its data sets.")
+    flags.DEFINE_enum("split", "train", ["train", "val", "test"], "Which of its data sets.")
     flags.DEFINE_string("image", "0", "Number or name of the image.")
     flags.DEFINE_string("output", None, "Folder for the pictures.", required=True)
     flags.DEFINE_string("workdir", None, "Run whose network selects the negatives.")

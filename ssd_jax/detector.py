@@ -5,6 +5,7 @@ tell of a config is checked here too, before anything is compiled.
 """
 
 import difflib
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -50,15 +51,16 @@ def build_detector(config: ConfigDict, num_classes: int, axis_name: str | None =
 def build_checked_detector(
     config: ConfigDict,
     train_classes: tuple[str, ...],
-    test_classes: tuple[str, ...],
+    other_classes: Mapping[str, tuple[str, ...]],
     axis_name: str | None = None,
 ) -> Detector:
     """`build_detector` for the classes of the data, which do not name the background.
 
-    Raises ConfigError with a line for each problem: batch size and devices, classes of the two
-    sets, model and images, tables of priors and feature maps, patterns of parameter names.
+    `other_classes` are those of the validation and the test set, by name. Raises ConfigError with a
+    line for each problem: batch size and devices, classes of the sets, model and images, tables of
+    priors and feature maps, patterns of parameter names.
     """
-    problems = class_list_errors(config, train_classes, test_classes)
+    problems = class_list_errors(config, train_classes, other_classes)
     try:
         devices.check_batch_size(config.batch_size, config.model.norm_batch_size)
     except ConfigError as error:
@@ -154,12 +156,12 @@ def normalize_images(
 
 
 def class_list_errors(
-    config: ConfigDict, train_classes: tuple[str, ...], test_classes: tuple[str, ...]
+    config: ConfigDict,
+    train_classes: tuple[str, ...],
+    other_classes: Mapping[str, tuple[str, ...]],
 ) -> list[str]:
-    """Why a detector of the training set's classes cannot be scored on the test set's."""
-    named, train, test = (
-        tuple(names) for names in (config.data.classes, train_classes, test_classes)
-    )
+    """Why a detector of the training set's classes cannot be scored on those of val or test."""
+    named, train = tuple(config.data.classes), tuple(train_classes)
     problems = []
     if not train:
         problems.append(f"config.data.train={config.data.train} has no class: name another set")
@@ -168,16 +170,18 @@ def class_list_errors(
             f"config.data.classes={named} are not those of config.data.train: {train}; "
             "write () to take these"
         )
-    if missing := [name for name in test if name not in train]:
-        problems.append(
-            f"config.data.test={config.data.test} has {', '.join(missing)}, which "
-            "config.data.train lacks: test on the same classes"
-        )
-    elif test != train[: len(test)]:
-        problems.append(
-            f"config.data.test={config.data.test} orders the classes as {', '.join(test)}, the "
-            f"training set as {', '.join(train)}: give both one order in config.data.classes"
-        )
+    for which, other in other_classes.items():
+        field = f"config.data.{which}={config.data[which]}"
+        if missing := [name for name in other if name not in train]:
+            problems.append(
+                f"{field} has {', '.join(missing)}, which config.data.train lacks: score the same "
+                "classes"
+            )
+        elif tuple(other) != train[: len(other)]:
+            problems.append(
+                f"{field} orders the classes as {', '.join(other)}, the training set as "
+                f"{', '.join(train)}: give both one order in config.data.classes"
+            )
     return problems
 
 

@@ -1,10 +1,11 @@
 """Evaluation: a data set and weights -> scores, and a picture of detections."""
 
-from collections.abc import Callable, Iterable, Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -14,11 +15,17 @@ from tqdm import tqdm
 from ssd_jax.config.validation import validate
 from ssd_jax.data import loader, sources
 from ssd_jax.data.scan import Scan
+from ssd_jax.data.sets import open_set, scored_set
 from ssd_jax.data.sources import Source
 from ssd_jax.detector import Detector, Variables, class_list_errors, predict
 from ssd_jax.errors import ConfigError, DataError, ResourceError
 from ssd_jax.metrics import coco, thresholds, voc
-from ssd_jax.runs.folder import check_same_detector, read_run_info, with_saved_orientation
+from ssd_jax.runs.folder import (
+    check_same_detector,
+    read_kept_sets,
+    read_run_info,
+    with_saved_orientation,
+)
 from ssd_jax.runs.load import restore_run
 from ssd_jax.runs.results import format_scores, write_results
 from ssd_jax.runtime import devices, distributed
@@ -55,6 +62,12 @@ class Evaluator:
         self._set_labels = set_labels
         self._predict = runner.compile_predict(partial(predict, detector))
         self._rows = rows_of_a_batch(detector.config)
+
+    def on(self, source: Source) -> "Evaluator":
+        """The same for another set with the same classes."""
+        other = copy.copy(self)
+        other._source = source
+        return other
 
     def __call__(self, variables: Variables) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and a grid of pictures uint8 [H, W, 3]; `variables` are replicated."""
@@ -111,7 +124,10 @@ class Evaluator:
         classes = self._source.classes
         matches = voc.match_classes(ground_truth, detections, classes)
         scores = dict(voc.average_precisions(matches, classes))
-        scores |= dict(coco_scores(self._source, ground_truth, detections))
+        source = self._source
+        if len(image_ids) < len(source):  # files that could not be read are not scored
+            source = sources.subset(source, image_ids, "")
+        scores |= dict(coco_scores(source, ground_truth, detections))
         return scores | dict(thresholds.evaluate(matches, classes))
 
     def _draw(self, image: np.ndarray, detection: dict) -> np.ndarray:
@@ -178,11 +194,11 @@ def _rows(runner: devices.Runner, detections: Detections) -> list[dict]:
 
 
 def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[str, float]:
-    """Scores of a checkpoint of the run in `folder` on `config.data.test`; writes results.json.
+    """Scores of a checkpoint of the run in `folder` on its test set; writes results.json.
 
-    A test set may give other names to some of the run's classes (`weights.class_names`): then its
-    classes alone are scored. Raises ConfigError where `config` is of another detector than the
-    run's.
+    Without a test set they are those of the validation set. A test set may give other names to some
+    of the run's classes (`weights.class_names`): then its classes alone are scored. Raises
+    ConfigError where `config` is of another detector than the run's.
     """
     validate(config)
     config = with_saved_orientation(config, folder)
@@ -190,7 +206,7 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
     check_same_detector(folder, saved.config, config)
     run = restore_run(folder, saved, which)
     detector = run.detector._replace(config=config)
-    source, set_labels = _open_test_set(run.classes, config)
+    source, set_labels = _open_scored_set(run.classes, config, read_kept_sets(folder))
     runner = devices.get_runner(config.parallel)
     # The main process's: a live run may save between the reads of two processes.
     loaded = (run.variables, np.int32(run.step))
@@ -205,19 +221,22 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
     return scores
 
 
-def _open_test_set(
-    classes: tuple[str, ...], config: ConfigDict
+def _open_scored_set(
+    classes: tuple[str, ...], config: ConfigDict, kept: Mapping[str, Any]
 ) -> tuple[Source, Int[np.ndarray, " C"] | None]:
-    """The test set with a run's classes; or with its own, and its label of each of the run's.
+    """The set to score with a run's classes; or with its own, and its label of each of the run's.
 
     Raises DataError for a class that the run does not have under any name.
     """
-    scan = Scan(orientation=config.data.orientation)
+    which, skips_files = scored_set(config), config.data.bad == "skip"
+    scan = Scan(None, skips_files, config.data.orientation)
     try:
-        source = sources.make_source(config.data.test, config, classes, scan)
+        source = open_set(config, which, classes, scan, kept)
     except DataError:
-        again = Scan(scan.headers, orientation=config.data.orientation)
-        source = sources.make_source(config.data.test, config, scan=again)
+        if not config.data[which]:
+            raise
+        again = Scan(scan.headers, skips_files, config.data.orientation)
+        source = sources.make_source(config.data[which], config, scan=again)
         matched = match_class_names(source.classes, classes)
         if len(matched) < len(source.classes):
             raise
@@ -226,6 +245,6 @@ def _open_test_set(
             log_line(f"{len(matched)} of the run's {len(classes)} classes are scored: {names}")
         label_of = {other: source.classes.index(name) + 1 for name, other in matched.items()}
         return source, np.array([0, *(label_of.get(name, 0) for name in classes)], np.int32)
-    if errors := class_list_errors(config, classes, source.classes):
+    if errors := class_list_errors(config, classes, {which: source.classes}):
         raise ConfigError("\n".join(errors))
     return source, None

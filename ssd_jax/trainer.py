@@ -1,11 +1,13 @@
 """The training loop: steps, their metrics, saves and evaluations, until the last step."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +15,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssd_jax.data import loader, sources
-from ssd_jax.detector import Detector, jitter_colors
+from ssd_jax.data.sets import Sets, choosing_set
+from ssd_jax.detector import Detector, Variables, abstract_variables, jitter_colors
+from ssd_jax.early_stopping import EarlyStopping
 from ssd_jax.errors import Interrupted, NonFiniteLossError
 from ssd_jax.evaluate import Evaluator
 from ssd_jax.models.platforms.reductions import all_finite
 from ssd_jax.runs import checkpoint
+from ssd_jax.runs.load import restore_variables
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, MetricsFile, StepMeans
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results, write_results
 from ssd_jax.runtime import devices, distributed
@@ -31,7 +36,9 @@ from ssd_jax.visualize.batches import draw_batch
 from ssd_jax.visualize.images import save_image
 
 _PREVIEW_IMAGES = 16
-STEP_MEANS = "step_means"  # in the manifest of a checkpoint
+STEP_MEANS, EARLY_STOPPING = "step_means", "early_stopping"
+NOTES = (STEP_MEANS, EARLY_STOPPING)  # in the manifest of a checkpoint
+_TEST = "test/"  # before the names of scores of the test set, where another set chose the weights
 MAX_CONSECUTIVE_SKIPS = 5  # non-finite steps in a row that end the run
 _HOW_TO_GO_ON = (
     "Start into a new --workdir with a lower config.optim.learning_rate or a longer "
@@ -43,7 +50,8 @@ _all_finite = jax.jit(all_finite)
 class Trainer:
     """The loop and what it needs; only the main process has `checkpoints` and `metrics`.
 
-    `means` are of the steps that the last line of `metrics` does not tell.
+    `notes` are those of the checkpoint that the run goes on from, by the names of `NOTES`: means of
+    the steps that the last line of `metrics` does not tell, and the count of early stopping.
     """
 
     def __init__(
@@ -52,16 +60,18 @@ class Trainer:
         runner: devices.Runner,
         detector: Detector,
         state: TrainState,
-        train_set: sources.Source,
-        evaluator: Evaluator,
+        sets: Sets,
         checkpoints: checkpoint.Checkpoints | None,
         metrics: MetricsFile | None,
         is_detector: bool = False,
-        means: StepMeans | None = None,
+        notes: Mapping[str, Any] = MappingProxyType({}),
     ):
         self.config, self.folder, self.runner = detector.config, folder, runner
-        self.detector, self.train_set, self.evaluator = detector, train_set, evaluator
-        self.checkpoints, self.metrics, self.means = checkpoints, metrics, means or StepMeans()
+        self.detector, self.sets, self.train_set = detector, sets, sets.train
+        self.evaluator = Evaluator(detector, sets.choosing, runner)
+        self.checkpoints, self.metrics = checkpoints, metrics
+        self.means = StepMeans(notes.get(STEP_MEANS))
+        self.stopping = EarlyStopping(self.config.patience, notes.get(EARLY_STOPPING))
         self.is_main, self.is_detector = checkpoints is not None, is_detector
         self.first_step = int(state.step)
         self.state = runner.replicate(state)
@@ -78,13 +88,13 @@ class Trainer:
             self.metrics.close()
 
     def run_loop(self, signals: StopSignals, trace: StepTrace) -> dict[str, float]:
-        """Train to the last step; returns the last scores."""
+        """Train to the last step, or until the scores no longer improve; returns the result."""
         config, last_step = self.config, self.config.steps
         if self.first_step == 0 and self.is_main:
             self._save_batch_preview()
         self._evaluate_if_missing(self.first_step)
         distributed.barrier("ready")  # a step waits only a limited time for a late process
-        if self.first_step >= last_step:
+        if self.first_step >= last_step or self.stopping.is_over:
             return self._already_done()
         if self.is_main:
             log_line("compiling the training step: seconds, or minutes on a slow machine")
@@ -116,8 +126,10 @@ class Trainer:
                     raise Interrupted(
                         f"stopped at step {step}, all saved: start the same command again"
                     )
-        self._report_whether_it_helped()
-        return self.scores
+                if self.stopping.is_over:
+                    break
+        self._report_end(step)
+        return self._score_result(step)
 
     def _device_batches(self) -> Iterator[tuple[np.ndarray, Batch]]:
         """Ids of this process's images, and the batch on the devices, of each step to come."""
@@ -139,7 +151,7 @@ class Trainer:
             self.checkpoints.save(state, step, self._notes())
 
     def _notes(self) -> dict:
-        return {STEP_MEANS: self.means.to_json()}
+        return {STEP_MEANS: self.means.to_json(), EARLY_STOPPING: self.stopping.to_json()}
 
     def _should_stop(self, step: int, signals: StopSignals) -> bool:
         """Whether to stop after this step; the same answer in all processes."""
@@ -149,24 +161,67 @@ class Trainer:
     def _evaluate_if_missing(self, step: int) -> None:
         """Evaluate a detector before its training, or a step after which a run ended."""
         is_trained = step > 0 and is_due(step, self.config.eval_every, self.config.steps)
-        is_missing = is_trained or (step == 0 and self.is_detector)
+        if not (is_trained or (step == 0 and self.is_detector)):
+            return
         is_evaluated = self.is_main and self._is_evaluated(step)
-        if is_missing and not distributed.allgather_json(is_evaluated)[0]:
+        score = self.metrics.value(step, PRIMARY_METRIC) if is_evaluated else math.nan
+        is_evaluated, score = distributed.allgather_json([is_evaluated, score])[0]
+        if is_evaluated:
+            self.stopping.update(score)
+        else:
             self._evaluate(step)
 
     def _already_done(self) -> dict[str, float]:
         step, config = self.first_step, self.config
-        log_line(f"already done: {self.folder} is at step {step} of {config.steps}")
-        if not self.scores:
-            scores = read_results(self.folder, step, config)
-            self.scores = distributed.allgather_json(scores)[0]
-        if not self.scores:
-            self._evaluate(step)
-        return self.scores
+        if self.is_main:
+            log_line(f"already done: {self.folder} is at step {step} of {config.steps}")
+        scores = read_results(self.folder, step, config) if self.is_main else {}
+        return distributed.allgather_json(scores)[0] or self._score_result(step)
 
-    def _report_whether_it_helped(self) -> None:
-        """Say so where no evaluation was better than that of the detector at the start."""
-        if not self.is_main or self.checkpoints.best_step() != 0:
+    def _score_result(self, step: int) -> dict[str, float]:
+        """Scores of the result of a training that ended after `step`, which are written too.
+
+        They are of the last weights; or, where a validation set chose, of the best ones on the test
+        set, or on the validation set where there is no other.
+        """
+        if self.sets.val is None:
+            if not self.scores:
+                self._evaluate(step)
+            return self.scores
+        variables, best_step = self._best_variables()
+        is_test = self.sets.test is not None
+        evaluator = self.evaluator.on(self.sets.test) if is_test else self.evaluator
+        scores, picture = evaluator(self.runner.replicate(variables))
+        if self.is_main:
+            which = "test" if is_test else "val"
+            write_results(self.folder, best_step, scores, picture, self.config, which, step)
+            if is_test and not self.metrics.has(best_step, _TEST + PRIMARY_METRIC):
+                named = {_TEST + name: value for name, value in scores.items()}
+                self.metrics.write(best_step, named)
+        return scores
+
+    def _best_variables(self) -> tuple[Variables, int]:
+        """The weights of the best checkpoint and their step, in all processes."""
+        like = abstract_variables(self.detector), np.int32(0)
+
+        def load() -> tuple[Variables, np.ndarray]:
+            variables, step = restore_variables(self.checkpoints, "best", self.detector)
+            return variables, np.int32(step)
+
+        variables, step = distributed.broadcast_from_main(load, like)
+        return variables, int(step)
+
+    def _report_end(self, step: int) -> None:
+        """Say why the training ends early, and whether any evaluation was better than the start."""
+        if not self.is_main:
+            return
+        if step < self.config.steps:
+            log_line(
+                f"ends after step {step} of {self.config.steps}: {self.stopping.since_best} "
+                f"evaluations (config.patience) without a better mAP@.5 than "
+                f"{self.stopping.best or 0:.4f}"
+            )
+        if self.checkpoints.best_step() != 0:
             return
         if math.isfinite(score := self.checkpoints.best_score()):
             log_line(
@@ -212,18 +267,24 @@ class Trainer:
     def _evaluate(self, step: int) -> None:
         """Score the state, write the scores, and save the state if it is the best."""
         self.scores, picture = self.evaluator(inference_variables(self.state))
+        score, notes = self.scores[PRIMARY_METRIC], self._notes()
+        is_evaluated = self.is_main and self._is_evaluated(step)
+        if not distributed.allgather_json(is_evaluated)[0]:
+            self.stopping.update(score)
         if not self.is_main:
             return
-        write_results(self.folder, step, self.scores, picture, self.config)
-        score = self.scores[PRIMARY_METRIC]
-        if not self._is_evaluated(step):
-            self.checkpoints.save_if_best(
-                self.runner.unreplicate(self.state), step, score, self._notes()
-            )
+        is_last = step == self.config.steps or self.stopping.is_over
+        write_results(
+            self.folder, step, self.scores, picture, self.config, choosing_set(self.config),
+            step if is_last else None,
+        )  # fmt: skip
+        if not is_evaluated:
+            self.checkpoints.save_if_best(self.runner.unreplicate(self.state), step, score, notes)
             self.metrics.image(step, "detections", picture)
             self.metrics.write(step, self.scores)
         if math.isnan(score):
-            log_line("the test set has no box that counts: scores are nan, no checkpoint is best")
+            which = choosing_set(self.config)
+            log_line(f"the {which} set has no box that counts: scores are nan, none is the best")
         post = self.config.postprocess
         log_line(
             f"step {step}: mAP@.5 {score:.4f} "

@@ -4,20 +4,21 @@ import signal
 import threading
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from ssd_jax.config.validation import validate
-from ssd_jax.data import sources
 from ssd_jax.data.checks.dataset import CHECK_FILE, check_sets, read_check, write_check
 from ssd_jax.data.scan import Scan
+from ssd_jax.data.sets import Sets, open_sets
 from ssd_jax.detector import Detector, build_checked_detector
 from ssd_jax.errors import Interrupted
-from ssd_jax.evaluate import Evaluator
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.folder import (
     RunInfo,
     check_run_folder,
+    read_kept_sets,
     read_saved_classes,
     remove_failed_start,
     run_metadata,
@@ -25,14 +26,14 @@ from ssd_jax.runs.folder import (
     write_run_files,
 )
 from ssd_jax.runs.lock import lock_run_folder
-from ssd_jax.runs.metrics import MetricsFile, StepMeans
+from ssd_jax.runs.metrics import MetricsFile
 from ssd_jax.runs.summary import format_summary
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.profiler import StepTrace
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.runtime.signals import StopSignals
 from ssd_jax.train_step import TrainState, abstract_state
-from ssd_jax.trainer import STEP_MEANS, Trainer
+from ssd_jax.trainer import NOTES, Trainer
 from ssd_jax.weights.initialize import InitialState, check_source, initial_state
 
 _STOPPING = "stopping after this step; a second signal ends at once, and loses what is not saved"
@@ -69,29 +70,21 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
     )
     is_main = distributed.is_main_process()
     with remove_failed_start(folder), lock_run_folder(folder), _stop_signals() as signals:
-        check_file = folder / CHECK_FILE
-        last_check = read_check(check_file)
-        scan = Scan(last_check.get("images"), orientation=config.data.orientation)
-        train_set = _open_training_set(config, folder, scan)
-        test_set = sources.make_source(config.data.test, config, train_set.classes, scan)
-        sets = {"train": train_set, "test": test_set}
         runner = devices.get_runner(config.parallel)
-        detector = build_checked_detector(
-            config, train_set.classes, test_set.classes, runner.axis_name
-        )
-        distributed.check_processes_agree({name: each.fingerprint for name, each in sets.items()})
-        if is_main and (check := check_sets(sets, scan, last_check, detector.priors.boxes, config)):
-            write_check(check_file, check)
-        metadata |= {
-            "classes": train_set.classes,
-            "data": train_set.fingerprint,
-            "test_data": test_set.fingerprint,
+        sets, detector = _open_checked_sets(config, folder, runner)
+        classes = sets.train.classes
+        metadata |= {"classes": classes, "data": sets.train.fingerprint} | {
+            f"{name}_data": source.fingerprint
+            for name, source in sets.by_name.items()
+            if name != "train"
         }
         with _open_checkpoints(folder, metadata) as checkpoints:
-            run = RunInfo(config, train_set.classes, train_set.fingerprint, detector.priors.boxes)
+            run = RunInfo(
+                config, classes, sets.train.fingerprint, detector.priors.boxes, sets=sets.kept
+            )
             if is_main:
                 check_run_folder(folder, run, checkpoints.newest_manifest())
-            start = _restore_or_initialize(detector, checkpoints, train_set.classes)
+            start = _restore_or_initialize(detector, checkpoints, classes)
             state, is_detector = start.state, start.is_detector
             if is_detector:
                 detector = _settings_for_known_classes(detector)
@@ -100,29 +93,38 @@ def _train(config: ConfigDict, folder: Path, profiled: range) -> dict[str, float
                 metadata |= {"starts_as_detector": is_detector, "weights": start.origin}
                 checkpoints.add_metadata(metadata)
                 write_run_files(folder, run, metadata)
-                log_line(format_summary(folder, detector, state, train_set, test_set))
+                log_line(format_summary(folder, detector, state, sets))
             metrics = MetricsFile(folder, int(state.step)) if is_main else None
-            means = _saved_means(checkpoints, int(state.step)) if is_main else None
-            evaluator = Evaluator(detector, test_set, runner)
             trainer = Trainer(
-                folder, runner, detector, state, train_set, evaluator, checkpoints, metrics,
-                is_detector, means,
+                folder, runner, detector, state, sets, checkpoints, metrics, is_detector,
+                _saved_notes(checkpoints, int(state.step)),
             )  # fmt: skip
             trace = StepTrace(folder / "profile", profiled if is_main else range(0))
             with closing(trainer), closing(trace):
                 return trainer.run_loop(signals, trace)
 
 
-def _open_training_set(config: ConfigDict, folder: Path, scan: Scan) -> sources.Source:
-    """The training set; of a run in `folder` with the run's classes, where it had more.
-
-    Older versions took names that the files do not use for classes, as COCO's of a group.
-    """
-    source = sources.make_source(config.data.train, config, config.data.classes, scan)
-    saved = read_saved_classes(folder)
-    if config.data.classes or not set(source.classes) < set(saved):
-        return source
-    return sources.make_source(config.data.train, config, saved, scan)
+def _open_checked_sets(
+    config: ConfigDict, folder: Path, runner: devices.Runner
+) -> tuple[Sets, Detector]:
+    """The sets, the same in all processes, and the detector of their classes; both are checked."""
+    check_file, is_main = folder / CHECK_FILE, distributed.is_main_process()
+    last_check = read_check(check_file)
+    scan = Scan(last_check.get("images"), config.data.bad == "skip", config.data.orientation)
+    kept = distributed.allgather_json(read_kept_sets(folder) if is_main else {})[0]
+    sets = open_sets(config, scan, kept, read_saved_classes(folder))
+    others = {name: source.classes for name, source in sets.by_name.items() if name != "train"}
+    detector = build_checked_detector(config, sets.train.classes, others, runner.axis_name)
+    distributed.check_processes_agree(
+        {name: source.fingerprint for name, source in sets.by_name.items()}
+    )
+    if is_main:
+        for note in sets.notes:
+            log_line(note)
+        priors = detector.priors.boxes
+        if check := check_sets(sets.by_name, sets.errors, scan, last_check, priors, config):
+            write_check(check_file, check)
+    return sets, detector
 
 
 def _open_checkpoints(folder: Path, metadata: dict) -> AbstractContextManager:
@@ -154,13 +156,16 @@ def _restore_or_initialize(
     return InitialState(state, *distributed.allgather_json(list(start))[0])
 
 
-def _saved_means(checkpoints: checkpoint.Checkpoints, step: int) -> StepMeans:
-    """Means of the steps since the last line of the metrics, as the checkpoint of `step` has them.
+def _saved_notes(checkpoints: checkpoint.Checkpoints | None, step: int) -> dict[str, Any]:
+    """The trainer's notes in the checkpoint of `step`, in all processes; {} where it has none.
 
-    Checkpoints of version 0.1 have none: the first line then tells of the steps since the resume.
+    Checkpoints of version 0.1 have none: the first line of the metrics then tells of the steps
+    since the resume.
     """
-    content = checkpoints.newest_manifest() or {}
-    return StepMeans(content.get(STEP_MEANS) if content.get("step") == step else None)
+    content = (checkpoints.newest_manifest() or {}) if checkpoints else {}
+    notes = content if content.get("step") == step else {}
+    kept = {name: notes[name] for name in NOTES if name in notes}
+    return distributed.allgather_json(kept)[0]
 
 
 def _settings_for_known_classes(detector: Detector) -> Detector:

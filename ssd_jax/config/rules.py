@@ -74,6 +74,12 @@ POSITIVE_FRACTION = number("above 0 and at most 1", lambda x: 0 < x <= 1)
 DECAY = number("from 0 to below 1", lambda x: 0 <= x < 1)
 PIXEL = number("from 0 to 255", lambda x: 0 <= x <= 255)
 BOOL = Rule("True or False", lambda x: isinstance(x, bool))
+SPLIT = Rule(
+    "(), or three numbers of sum 1 for train, val and test, the first above 0",
+    lambda x: (
+        x == () or tuple_of(FRACTION, 3, 3).is_valid(x) and x[0] > 0 and abs(sum(x) - 1) < 1e-6
+    ),
+)
 STR = Rule("text, empty for none", lambda x: isinstance(x, str))
 NONEMPTY_STR = Rule("text that is not empty", lambda x: isinstance(x, str) and bool(x.strip()))
 SCALAR_OR_TUPLE: Rule = Rule(

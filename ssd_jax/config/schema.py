@@ -17,6 +17,7 @@ from ssd_jax.config.rules import (
     POSITIVE,
     POSITIVE_FRACTION,
     SCALAR_OR_TUPLE,
+    SPLIT,
     STR,
     Rule,
     ascending,
@@ -56,9 +57,23 @@ FIELDS = {
         tuple_of(NONEMPTY_STR, 1),
         "training sets, concatenated: `voc:FOLDER:SPLIT` and others, see data.md",
     ),
+    "data.val": Field(
+        tuple_of(NONEMPTY_STR),
+        "sets by which the best checkpoint is chosen, concatenated; () leaves that to the test set",
+    ),
     "data.test": Field(
-        tuple_of(NONEMPTY_STR, 1),
-        "sets to evaluate on, concatenated",
+        tuple_of(NONEMPTY_STR),
+        "sets to score in the end, concatenated; () where there is a validation set",
+    ),
+    "data.split": Field(
+        SPLIT,
+        "parts of `data.train` that train, choose the best checkpoint and test, divided by names "
+        "of files; () for sets as they are",
+    ),
+    "data.bad": Field(
+        choice("refuse", "skip"),
+        "what happens to images and annotations that cannot be read: nothing starts, or they are "
+        "left out and named",
     ),
     "data.classes": Field(
         distinct(tuple_of(NONEMPTY_STR)),
@@ -386,6 +401,10 @@ FIELDS = {
         integer(0),
         "images of all devices together in evaluation and prediction; 0: as many as batch_size",
     ),
+    "patience": Field(
+        integer(0),
+        "evaluations without a better score after which training stops; 0 never stops it",
+    ),
     "save_every": Field(
         integer(0),
         "steps between checkpoints; 0: only at evaluations and the end",
@@ -426,6 +445,22 @@ FIELDS = {
 
 # (fields, whether their values fit together, what a message says after the first field's value).
 CROSS_FIELD_RULES = (
+    (
+        ("data.test", "data.val", "data.split"),
+        lambda test, val, split: bool(test or val or any(split[1:])),
+        "leaves nothing to score: name a test or a validation set, or set config.data.split, as "
+        "to (0.8, 0.1, 0.1)",
+    ),
+    (
+        ("data.val", "data.split"),
+        lambda val, split: not (val and split and split[1]),
+        "names a set that config.data.split makes too: leave one of the two out",
+    ),
+    (
+        ("data.test", "data.split"),
+        lambda test, split: not (test and split and split[2]),
+        "names a set that config.data.split makes too: leave one of the two out",
+    ),
     (
         ("model.head_kernel", "model.head"),
         lambda kernel, head: kernel % 2 == 1 or head == "conv",

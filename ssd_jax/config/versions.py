@@ -32,9 +32,12 @@ _RENAMED_VALUES = {
 # Version that introduced them -> {field: value that reproduces the behavior before it}.
 _ADDED: dict[int, dict[str, Any]] = {
     3: {
+        "data.bad": "refuse",
         "data.cache": "",
         "data.cache_gib": 64.0,
         "data.orientation": "stored",
+        "data.split": (),
+        "data.val": (),
         "data.workers": 0,
         "eval_batch_size": 0,
         "init.lr_multiplier": 1.0,
@@ -42,6 +45,7 @@ _ADDED: dict[int, dict[str, Any]] = {
         "loss.focal.gamma": 2.0,
         "model.norm_batch_size": 0,
         "optim.ema_warmup": True,
+        "patience": 0,
         "postprocess.class_agnostic": False,
     },
 }

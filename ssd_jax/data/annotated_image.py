@@ -68,7 +68,7 @@ class ImageFileSource:
         self._load_pixels = load_pixels or (
             lambda i: decode.read_image(images[i].path, images[i].upright)
         )
-        self._title = f"{title} {split or 'all'}"
+        self._name, self._title = title, f"{title} {split or 'all'}"
         self.max_boxes = max(len(image.labels) for image in images)
         digest = hashlib.sha256(repr(classes).encode())
         for image in images:
@@ -80,6 +80,15 @@ class ImageFileSource:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def subset(self, indices: Sequence[int], split: str) -> "ImageFileSource":
+        """The images of these indices as a source of their own, without the reader's note."""
+        inputs = self.scoring_inputs
+        return ImageFileSource(
+            self._name, split, self.classes, [self.images[i] for i in indices],
+            scoring_inputs=inputs and (lambda: _restrict(inputs(), indices)),
+            load_pixels=lambda i: self._load_pixels(indices[i]),
+        )  # fmt: skip
 
     def __getitem__(self, i: int) -> Example:
         """Example `i`: image, boxes, labels, flags, image_id, size."""
@@ -124,6 +133,18 @@ class ImageFileSource:
         ]
         notes += [self._note] if self._note else []
         return "\n".join([first, "; ".join(notes)] if notes else [first])
+
+
+def _restrict(inputs: tuple[dict, list, list], indices: Sequence[int]) -> tuple[dict, list, list]:
+    """What COCO scores of some images are computed from, of that of all."""
+    content, image_ids, category_ids = inputs
+    image_ids = [image_ids[i] for i in indices]
+    kept = set(image_ids)
+    content = content | {
+        "images": [each for each in content["images"] if each["id"] in kept],
+        "annotations": [each for each in content["annotations"] if each["image_id"] in kept],
+    }
+    return content, image_ids, category_ids
 
 
 def count_corrections(

@@ -21,12 +21,15 @@ from ml_collections import ConfigDict
 from ssd_jax.data import augment, worker_processes
 from ssd_jax.data.pixel_cache import CachedImages
 from ssd_jax.data.sources import Source
+from ssd_jax.errors import DataError
 from ssd_jax.runtime.background import usable_cores
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.types import CROWD, CROWD_LABEL, DIFFICULT, IGNORED_LABEL, Batch, Example
 
 _MAX_PART = 8  # examples that a thread makes at once
 _PADDING_MULTIPLE = 8  # sets of similar size then share a compiled step
+_EVERYWHERE = (-10.0, -10.0, 11.0, 11.0)  # a box around all priors, as far as they leave the image
+_said: set[str] = set()  # errors of files that were left out
 cv2.setNumThreads(0)  # Grain's threads are the parallelism.
 
 
@@ -93,6 +96,7 @@ class _Rules(NamedTuple):
     difficult: str
     image_size: tuple[int, int]
     fill: augment.Fill
+    skips_files: bool
 
 
 def _cached(source: Source, config: ConfigDict) -> CachedImages:
@@ -108,8 +112,10 @@ def _cached(source: Source, config: ConfigDict) -> CachedImages:
 
 def _read_rules(config: ConfigDict) -> _Rules:
     operations = augment.read_operations(config.augment)
-    difficult = config.matching.difficult
-    return _Rules(config.seed, operations, difficult, config.image_size, _fill_color(config))
+    return _Rules(
+        config.seed, operations, config.matching.difficult, config.image_size, _fill_color(config),
+        config.data.bad == "skip",
+    )  # fmt: skip
 
 
 def _training_row(
@@ -131,7 +137,13 @@ def _training_row(
 def _training_example(
     source: Source | CachedImages, rules: _Rules, index: int, sample: int, pad_to: int
 ) -> Example:
-    example = source[index]
+    try:
+        example = source[index]
+    except DataError as error:
+        if not rules.skips_files:
+            raise
+        _say_once(error)
+        return _masked_example(rules, index, sample, pad_to)
     view, boxes, labels = _training_ground_truth(example, rules, sample)
     return {
         "image": augment.warp(example["image"], view, rules.image_size, rules.fill),
@@ -140,6 +152,26 @@ def _training_example(
         "sample": np.int32(sample),
         "image_id": np.int32(example["image_id"]),
     }
+
+
+def _masked_example(rules: _Rules, index: int, sample: int, pad_to: int) -> Example:
+    """A sample that adds nothing to the loss: all priors are inside of a crowd."""
+    boxes, labels = np.float32([_EVERYWHERE]), np.int32([CROWD_LABEL])
+    return {
+        "image": np.full((*rules.image_size, 3), np.rint(rules.fill), np.uint8),
+        "boxes": _pad_rows(boxes, pad_to),
+        "labels": _pad_rows(labels, pad_to),
+        "sample": np.int32(sample),
+        "image_id": np.int32(index),
+    }
+
+
+def _say_once(error: DataError) -> None:
+    """Say what is wrong with a file, once in a process."""
+    text = str(error)
+    if text not in _said:
+        _said.add(text)
+        log_line(f"{text}; its samples are left out")
 
 
 def _training_ground_truth(
@@ -167,16 +199,26 @@ def evaluation_batches(
     its share; `mask` [b] is 0 for rows that only fill up the last batch.
 
     image, image_id and mask are arrays; the ground truth as it is in the file, boxes, labels,
-    flags and size, are lists with an entry for each image.
+    flags and size, are lists with an entry for each image. An image that cannot be read has the
+    mask 0 where the config skips such files.
     """
     size, fill = config.image_size, _fill_color(config)
+    skips_files = config.data.bad == "skip"
     index, count = process
     share = rows // count
 
     def example(position: int) -> dict:
         batch, row = divmod(position, share)
         number = batch * rows + index * share + row
-        resized = augment.resize(source[min(number, len(source) - 1)], size, fill)
+        image = min(number, len(source) - 1)
+        try:
+            resized = augment.resize(source[image], size, fill)
+        except DataError as error:
+            if not skips_files:
+                raise
+            _say_once(error)
+            blank = {"image": np.zeros((*size, 3), np.uint8), "image_id": image, "size": size}
+            return source.ground_truth(image) | blank | {"mask": np.int32(0)}
         return resized | {"mask": np.int32(number < len(source))}
 
     positions = -(-len(source) // rows) * share

@@ -27,7 +27,9 @@ class Scan:
     `previous` are the `headers` of an earlier scan, as they were read from a file; what is no
     header there counts as absent. An image file of the same size and time is not opened again.
     With `collect_errors` the errors of files go into `errors` and these files are left out;
-    otherwise they are raised. `orientation` is `config.data.orientation`.
+    otherwise they are raised. An image that an earlier scan has read is not left out then: what is
+    wrong with it now is an error when its pixels are read. `orientation` is
+    `config.data.orientation`.
     """
 
     def __init__(
@@ -106,14 +108,24 @@ class Scan:
         return self.headers == self._previous
 
     def _header(self, path: Path) -> decode.Header:
-        name, status = str(path), decode.size_and_mtime(path)
+        name = str(path)
         previous = self._previous.get(name)
-        if previous and tuple(previous[:2]) == status:
+        try:
+            status = decode.size_and_mtime(path)
+            is_unchanged = previous and tuple(previous[:2]) == status
+            header = _parse_entry(previous) if is_unchanged else decode.read_header(path)
+        except DataError:
+            if not previous or not self._collect_errors:
+                raise
             self.headers[name] = previous
-            return decode.Header((previous[2], previous[3]), previous[4])
-        header = decode.read_header(path)
+            return _parse_entry(previous)
         self.headers[name] = [*status, *header.size, header.orientation]
         return header
+
+
+def _parse_entry(entry: list) -> decode.Header:
+    """The header that an entry of `Scan.headers` tells."""
+    return decode.Header((entry[2], entry[3]), entry[4])
 
 
 def _is_header(entry: object) -> bool:

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from ml_collections import ConfigDict
 
 from ssd_jax.data import files
-from ssd_jax.data.annotated_image import AnnotatedImage
+from ssd_jax.data.annotated_image import AnnotatedImage, ImageFileSource
 from ssd_jax.data.formats import coco, csv_file, shapes, tfds, voc, yolo
 from ssd_jax.data.messages import shorten
 from ssd_jax.data.scan import Scan
@@ -80,9 +80,33 @@ class ConcatSource:
             )
         return "\n".join(lines)
 
+    def subset(self, indices: Sequence[int], split: str) -> "Source":
+        """The images of these ascending indices; a source without any is left out."""
+        inner: dict[int, list[int]] = {}
+        for index in indices:
+            number, position = self._position(index)
+            inner.setdefault(number, []).append(position)
+        parts = [subset(self._parts[number], each, split) for number, each in inner.items()]
+        return ConcatSource(parts) if len(parts) > 1 else parts[0]
+
     def _locate(self, index: int) -> tuple[Source, int]:
-        part = bisect_right(self._ends, index)
-        return self._parts[part], index - (self._ends[part - 1] if part else 0)
+        number, position = self._position(index)
+        return self._parts[number], position
+
+    def _position(self, index: int) -> tuple[int, int]:
+        """The number of the source of an example, and its index there."""
+        number = bisect_right(self._ends, index)
+        return number, index - (self._ends[number - 1] if number else 0)
+
+
+def subset(source: Source, indices: Sequence[int], split: str) -> Source:
+    """Some images of a source, called part `split` of it. Raises ConfigError for drawn scenes."""
+    if not isinstance(source, ImageFileSource | ConcatSource) or len(source.images) != len(source):
+        raise ConfigError(
+            "drawn scenes have no names by which config.data.split could divide them: name sets, "
+            "as shapes:val:100"
+        )
+    return source.subset(indices, split)
 
 
 def make_source(

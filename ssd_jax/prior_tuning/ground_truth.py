@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from ssd_jax.data import loader, sources
+from ssd_jax.data import loader
 from ssd_jax.data.annotated_image import resolve_classes
+from ssd_jax.data.sets import open_set
 from ssd_jax.errors import DataError
 from ssd_jax.prior_tuning.voc_archive import read_archive
 from ssd_jax.types import DIFFICULT, PLAIN, Example
@@ -38,8 +39,8 @@ class ImageBoxes(NamedTuple):
 
 
 def read_training_set(config: ConfigDict) -> AnnotatedSet:
-    """The ground truth of `config.data.train`; no pixels are read."""
-    source = sources.make_source(config.data.train, config, tuple(config.data.classes))
+    """The ground truth of the training set; no pixels are read."""
+    source = open_set(config, "train")
     return AnnotatedSet([source.ground_truth(i) for i in range(len(source))], source.classes)
 
 

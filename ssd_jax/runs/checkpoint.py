@@ -281,10 +281,15 @@ def _is_comparable(saved: dict, own: dict) -> bool:
         return True
     values, own_values = upgrade(saved["config"]), upgrade(own["config"])
     if "test_data" in saved and "test_data" in own:
-        same_data = saved["test_data"] == own["test_data"]
+        same_data = _choosing_data(saved) == _choosing_data(own)
     else:
         same_data = values["data"]["test"] == own_values["data"]["test"]
     return same_data and values["postprocess"] == own_values["postprocess"]
+
+
+def _choosing_data(metadata: dict) -> str:
+    """The fingerprint of the set that chooses the best checkpoint."""
+    return metadata.get("val_data") or metadata["test_data"]
 
 
 def complete_checkpoints(series: Path) -> list[Path]:

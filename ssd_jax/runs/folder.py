@@ -4,6 +4,7 @@ config.json      the experiment        run.json     classes, data, versions, com
 priors.npy       boxes [A, 4]          metrics.jsonl, tensorboard/
 checkpoints/     latest/ and best/     pictures/    training input and detections
 results.json     the newest scores     .lock        held while a run is alive
+sets.json        names of the images of each set, where the config does not tell them
 
 The first three hold their own checksums. Where one is lost or damaged, training makes it again:
 the priors from the config, the other two from the manifest of the newest checkpoint.
@@ -32,7 +33,7 @@ from ssd_jax.runtime.files import read_if_possible, write_bytes
 from ssd_jax.runtime.progress import log_line
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-_CONFIG, _RUN, _PRIORS = "config.json", "run.json", "priors.npy"
+_CONFIG, _RUN, _PRIORS, _SETS = "config.json", "run.json", "priors.npy", "sets.json"
 _Content = TypeVar("_Content")
 _REPAIR = (
     "Start the run's training again, which makes the file again from the newest checkpoint, or "
@@ -48,6 +49,7 @@ class RunInfo(NamedTuple):
     data: str  # fingerprint of the training data
     priors: np.ndarray  # [A, 4]
     weights: dict[str, Any] = {}  # where those come from that it started from; {}: random ones
+    sets: dict[str, Any] = {}  # what a start keeps of its sets, see `data.sets.Sets.kept`
 
 
 def check_run_folder(folder: Path, run: RunInfo, manifest: dict[str, Any] | None) -> None:
@@ -98,6 +100,20 @@ def read_saved_classes(folder: Path) -> tuple[str, ...]:
         return ()
 
 
+def read_kept_sets(folder: Path) -> dict[str, Any]:
+    """`data.sets.Sets.kept` of the run in a folder; {} where there is none.
+
+    A damaged file is said, and counts as none: a split is made again by the same names.
+    """
+    try:
+        return parse_object((folder / _SETS).read_bytes())[0]
+    except FileNotFoundError:
+        return {}
+    except (OSError, CheckpointError) as error:
+        log_line(f"{folder / _SETS} cannot be used ({error}): made again")
+        return {}
+
+
 @contextmanager
 def remove_failed_start(folder: Path) -> Iterator[None]:
     """Remove what a start leaves that fails before `folder` is a run, and was not there before."""
@@ -115,9 +131,10 @@ def remove_failed_start(folder: Path) -> Iterator[None]:
 
 
 def write_run_files(folder: Path, run: RunInfo, metadata: dict[str, Any]) -> None:
-    """Write priors.npy, config.json and run.json, each whole; a file that is equal stays.
+    """Write priors.npy, config.json, run.json, and sets.json where a run has `sets` to keep.
 
-    `metadata` is that of `run_metadata`, and may have the origin of `weights`.
+    Each is written whole; a file that is equal stays. `metadata` is that of `run_metadata`, and may
+    have the origin of `weights`.
     Raises ResourceError where that fails.
     """
     described = {"classes": run.classes, "data": run.data, "versions": metadata["versions"]}
@@ -125,6 +142,7 @@ def write_run_files(folder: Path, run: RunInfo, metadata: dict[str, Any]) -> Non
     contents = {
         _PRIORS: array_to_bytes(run.priors),
         _CONFIG: format_object(metadata["config"]),
+        **({_SETS: format_object(run.sets)} if run.sets else {}),
         _RUN: format_object(described),  # last: a folder with this file is a run
     }
     for name, content in contents.items():

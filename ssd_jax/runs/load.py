@@ -51,7 +51,7 @@ def restore_run(folder: Path, run: RunInfo, which: str = "best") -> LoadedRun:
         )
     detector = detector._replace(priors=detector.priors._replace(boxes=run.priors))
     with checkpoint.Checkpoints(folder / "checkpoints", create=False) as checkpoints:
-        variables, step = _restore_variables(checkpoints, which, detector)
+        variables, step = restore_variables(checkpoints, which, detector)
     return LoadedRun(detector, variables, run.classes, step, _read_scores(folder, step))
 
 
@@ -63,10 +63,13 @@ def _read_scores(folder: Path, step: int) -> dict[str, float]:
     return {name: float(value) for name, value in numbers}
 
 
-def _restore_variables(
+def restore_variables(
     checkpoints: checkpoint.Checkpoints, which: str, detector: Detector
 ) -> tuple[Variables, int]:
-    """The weights to predict with: the averages where the run keeps them. No optimizer state."""
+    """The weights to predict with, and their step: the averages where the run keeps them.
+
+    No optimizer state is read.
+    """
     variables = abstract_variables(detector)
     fields = {"ema": variables} if detector.config.optim.ema_decay else variables
     like = {"step": jax.ShapeDtypeStruct((), np.int32)} | fields

@@ -111,6 +111,12 @@ class MetricsFile:
         """Whether the value `name` of step `step` is already written."""
         return any(line["step"] == step and name in line for line in read_metrics(self._path))
 
+    def value(self, step: int, name: str) -> float:
+        """The value `name` that is written of step `step`; NaN where it is null or absent."""
+        lines = [each for each in read_metrics(self._path) if each["step"] == step]
+        found = [line[name] for line in lines if line.get(name) is not None]
+        return found[-1] if found else math.nan
+
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture uint8 [H, W, 3] for TensorBoard."""
         self._board.image(step, name, image)

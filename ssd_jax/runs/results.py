@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.serialization import to_dict
 from ssd_jax.config.versions import upgrade
+from ssd_jax.data.sets import choosing_set, scored_set
 from ssd_jax.runs.metrics import rename_metrics
 from ssd_jax.runtime.files import read_json, write_json
 from ssd_jax.visualize.images import save_image
@@ -16,24 +17,43 @@ PRIMARY_METRIC = "voc/mAP50_area"  # by which the best checkpoint is chosen
 
 
 def write_results(
-    folder: Path, step: int, scores: dict[str, float], picture: np.ndarray, config: ConfigDict
+    folder: Path,
+    step: int,
+    scores: dict[str, float],
+    picture: np.ndarray,
+    config: ConfigDict,
+    which: str | None = None,
+    last_step: int | None = None,
 ) -> None:
-    """Write `results.json` and the picture of detections, uint8 [H, W, 3], of a step."""
+    """Write `results.json` and the picture of detections, uint8 [H, W, 3], of a step.
+
+    `which` set was scored, by default `scored_set`. Where they are the result of a training, it
+    ended after `last_step`, whichever step is scored.
+    """
+    which = which or scored_set(config)
     values = {k: (None if math.isnan(v) else round(v, 6)) for k, v in scores.items()}
-    write_json(folder / "results.json", _conditions(step, config) | {"scores": values})
-    save_image(folder / "pictures" / f"detections_{step:07d}.png", picture)
+    content = {"step": step, **_conditions(config, which), "chosen_by": choosing_set(config)}
+    if last_step is not None:
+        content["training"] = {"last_step": last_step, **_length(config)}
+    write_json(folder / "results.json", content | {"scores": values})
+    start = "test_" if which != choosing_set(config) else ""
+    save_image(folder / "pictures" / f"{start}detections_{step:07d}.png", picture)
 
 
 def read_results(folder: Path, step: int, config: ConfigDict) -> dict[str, float]:
-    """The scores of `results.json`.
+    """The scores of `results.json` on the scored set, after a training of so many steps.
 
-    {} if it cannot be read, or is of another step, test set or postprocessing.
+    The training may have ended earlier by `config.patience`. {} if the file cannot be read, or is
+    of another step, set or postprocessing.
     """
     try:
         results = read_json(folder / "results.json")
-        conditions = _conditions(step, config)
         results |= {"postprocess": upgrade({"postprocess": results["postprocess"]})["postprocess"]}
-        if {name: results.get(name) for name in conditions} != conditions:
+        conditions = _conditions(config, scored_set(config))
+        found = {"set": "test"} | results  # files of older versions do not tell it
+        if {name: found[name] for name in conditions} != conditions:
+            return {}
+        if step not in _trained_steps(results, config):
             return {}
         scores = rename_metrics(results["scores"])
         scores = {
@@ -44,9 +64,24 @@ def read_results(folder: Path, step: int, config: ConfigDict) -> dict[str, float
     return scores if PRIMARY_METRIC in scores else {}
 
 
-def _conditions(step: int, config: ConfigDict) -> dict:
+def _conditions(config: ConfigDict, which: str) -> dict:
+    """What scores of a set depend on beside the step."""
     values = to_dict(config)
-    return {"step": step, "data": values["data"]["test"], "postprocess": values["postprocess"]}
+    data = values["data"][which] or [*values["data"]["train"], f"split {values['data']['split']}"]
+    return {"set": which, "data": data, "postprocess": values["postprocess"]}
+
+
+def _length(config: ConfigDict) -> dict:
+    return {"steps": config.steps, "patience": config.patience}
+
+
+def _trained_steps(results: dict, config: ConfigDict) -> list[int]:
+    """Numbers of steps of trainings that have these results."""
+    training = results.get("training")
+    if training is None:
+        return [results["step"]]
+    is_whole = {name: training[name] for name in _length(config)} == _length(config)
+    return [training["last_step"], *([config.steps] if is_whole else [])]
 
 
 def format_scores(scores: dict[str, float], config: ConfigDict) -> str:

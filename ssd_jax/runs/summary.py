@@ -4,17 +4,15 @@ from pathlib import Path
 
 import jax
 
-from ssd_jax.data.sources import Source
+from ssd_jax.data.sets import Sets
 from ssd_jax.detector import Detector
 from ssd_jax.runs.checkpoint import MAX_CHECKPOINTS
 from ssd_jax.runtime import devices
 from ssd_jax.train_step import TrainState
 
 
-def format_summary(
-    folder: Path, detector: Detector, state: TrainState, train_set: Source, test_set: Source
-) -> str:
-    """Folder and steps, devices, model, size of checkpoints, and both data sets."""
+def format_summary(folder: Path, detector: Detector, state: TrainState, sets: Sets) -> str:
+    """Folder and steps, devices, model, size of checkpoints, the sets, and which one chooses."""
     config, step = detector.config, int(state.step)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 1e6
@@ -26,6 +24,16 @@ def format_summary(
         f"{len(detector.priors.boxes)} priors\n"
         f"checkpoint {megabytes:.1f} MB, {MAX_CHECKPOINTS * megabytes:.1f} MB for the "
         f"{MAX_CHECKPOINTS} that are kept\n"
-        f"train      {train_set.summary()}\n"
-        f"test       {test_set.summary()}"
+        + "".join(f"{name:10s} {source.summary()}\n" for name, source in sets.by_name.items())
+        + f"best       chosen by {_describe_choice(sets)}"
     )
+
+
+def _describe_choice(sets: Sets) -> str:
+    if sets.val is None:
+        return (
+            "the test set, so that its score is optimistic: there is no validation set "
+            "(config.data.val)"
+        )
+    result = "its score is the result" if sets.test is None else "the test set is scored in the end"
+    return f"the validation set; {result}"

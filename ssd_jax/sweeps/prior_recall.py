@@ -1,4 +1,4 @@
-"""Prior recall of a run's config on its test annotations, as one more score beside mAP.
+"""Prior recall of a run's config on the set that is scored, as one more score beside mAP.
 
 Nothing needs to be trained for it. It is a mean over classes, as mAP is: many large objects must
 not hide a class of small ones.
@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssd_jax.config.serialization import to_dict
-from ssd_jax.data import sources
+from ssd_jax.data.sets import open_set, scored_set
 from ssd_jax.detector import build_detector
 from ssd_jax.errors import DataError
 from ssd_jax.multibox.priors import best_iou, recall
@@ -35,9 +35,9 @@ def with_prior_recall(statuses: Sequence[RunStatus]) -> Iterator[RunStatus]:
 
 
 def _prior_recall(config: ConfigDict) -> float | None:
-    """Mean over classes on `config.data.test`; None where it cannot be read or has no box."""
+    """Mean over classes on the scored set; None where it cannot be read or has no box."""
     try:
-        source = sources.make_source(config.data.test, config, config.data.classes)
+        source = open_set(config, scored_set(config))
     except DataError:
         return None
     ground_truth = [source.ground_truth(i) for i in range(len(source))]

@@ -35,6 +35,7 @@ _MIN_RECALL = 0.9  # of the priors; less needs other priors
 
 def check_sets(
     sets: Mapping[str, Source],
+    skipped: Mapping[str, Sequence[DataError]],
     scan: Scan,
     last_check: Mapping,
     priors: Float[np.ndarray, "A 4"],
@@ -42,16 +43,20 @@ def check_sets(
 ) -> dict:
     """Check the sets of a run and print the reports; returns what to save for the next start.
 
+    `skipped` has the errors of files that were left out of each set, which are no errors then.
     `last_check` is what an earlier start saved, or {}. Where neither annotations nor images have
     changed since then, nothing is done and {} returned. Raises DataError for errors of the data.
     """
     sets = {name: source for name, source in sets.items() if source.images}
     fingerprint = " ".join(source.fingerprint for source in sets.values())
+    fingerprint += f" {sum(map(len, skipped.values()))} skipped" if any(skipped.values()) else ""
     is_unchanged = last_check.get("fingerprint") == fingerprint and scan.is_unchanged()
     if not sets or is_unchanged:
         return {}
     reports = {
-        name: check_dataset(source.images, source.classes, [], priors, config.image_size)
+        name: check_dataset(
+            source.images, source.classes, skipped.get(name, ()), priors, config.image_size, True
+        )
         for name, source in sets.items()
     }
     for name, report in reports.items():
@@ -86,8 +91,9 @@ def check_dataset(
     file_errors: Sequence[DataError],
     priors: Float[np.ndarray, "A 4"] | None,
     image_size: tuple[int, int],
+    skips_files: bool = False,
 ) -> dict:
-    """The report of one set, as JSON values.
+    """The report of one set, as JSON values; `skips_files`: those with errors are only left out.
 
     Sizes are roots of areas, in pixels of the network's input `image_size` (H, W); `priors` are
     normalized corners. `errors` in the report must be corrected before training.
@@ -112,7 +118,13 @@ def check_dataset(
     }
     if len(boxes):
         report |= _box_statistics(boxes, priors, image_size)
-    return report | {"errors": _find_errors(report), "warnings": _find_warnings(report)}
+    errors, warnings = _find_errors(report), _find_warnings(report)
+    if refused := len(file_errors):
+        if skips_files:
+            warnings.append(f"{refused} left out, since config.data.bad is skip")
+        else:
+            errors.insert(0, f"{refused} refused: correct the files that are named, or remove them")
+    return report | {"errors": errors, "warnings": warnings}
 
 
 def format_report(report: Mapping) -> list[str]:
@@ -184,8 +196,6 @@ def _format_range(values: Mapping[str, float], form: str) -> str:
 
 def _find_errors(report: Mapping) -> list[str]:
     errors = []
-    if refused := sum(group["count"] for group in report["refused"].values()):
-        errors.append(f"{refused} refused: correct the files that are named, or remove them")
     if not report["images"]:
         errors.append("no image is left")
     elif not report["boxes"]:

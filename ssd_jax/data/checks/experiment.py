@@ -1,4 +1,4 @@
-"""The check of an experiment: both of its sets, whose errors are collected instead of raised."""
+"""The check of an experiment: all of its sets, whose errors are collected instead of raised."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ _MAX_LISTED = 5  # images of both sets in a warning
 class SetCheck(NamedTuple):
     """The check of one set."""
 
-    name: str  # train or test
+    name: str  # train, val or test
     summary: str  # of the source; "" where it cannot be read
     report: dict | None  # of `check_dataset`; None for drawn scenes, which have no files
 
@@ -30,14 +30,17 @@ class SetCheck(NamedTuple):
 def check_experiment(
     config: ConfigDict, priors: Float[np.ndarray, "A 4"], decode_pixels: bool = False
 ) -> Iterator[SetCheck]:
-    """Check the training and then the test set of an experiment.
+    """Check the sets that an experiment names: train, then val and test where there are any.
 
-    Reads annotations and the header and end of each image; with `decode_pixels` all pixels too.
-    `priors` are normalized corners. Errors of files are in the reports.
+    Parts that `data.split` makes of the training set are checked with it. Reads annotations and the
+    header and end of each image; with `decode_pixels` all pixels too. `priors` are normalized
+    corners. Errors of files are in the reports.
     """
     classes: tuple[str, ...] = tuple(config.data.classes)
     train_images: Sequence[AnnotatedImage] = ()
-    for name in ("train", "test"):
+    for name in ("train", "val", "test"):
+        if not config.data[name]:
+            continue
         scan = Scan(collect_errors=True, orientation=config.data.orientation)
         summary, images = "", ()
         try:
@@ -51,7 +54,8 @@ def check_experiment(
         if not images and not scan.errors:
             yield SetCheck(name, summary, None)
             continue
-        report = check_dataset(images, classes, scan.errors, priors, config.image_size)
+        skips_files = config.data.bad == "skip"
+        report = check_dataset(images, classes, scan.errors, priors, config.image_size, skips_files)
         if name == "train":
             train_images = images
         elif shared := shared_images(train_images, images):
