@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-
-NOTE = "early_stopping"  # in the manifest of a checkpoint
+from typing import Any
 
 
 class EarlyStopping:
@@ -13,7 +12,7 @@ class EarlyStopping:
     where one without interruption does. Scores count with six digits, as `metrics.jsonl` has them.
     """
 
-    def __init__(self, patience: int, saved: Mapping[str, float] | None = None):
+    def __init__(self, patience: int, saved: Mapping[str, Any] | None = None):
         self.patience = patience
         content = saved or {}
         self.best, self.since_best = content.get("best"), int(content.get("since_best", 0))

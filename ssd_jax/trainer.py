@@ -175,6 +175,7 @@ class Trainer:
         step, config = self.first_step, self.config
         if self.is_main:
             log_line(f"already done: {self.folder} is at step {step} of {config.steps}")
+            self._report_early_end(step)
         scores = read_results(self.folder, step, config) if self.is_main else {}
         return distributed.allgather_json(scores)[0] or self._score_result(step)
 
@@ -193,18 +194,18 @@ class Trainer:
         evaluator = self.evaluator.on(self.sets.test) if is_test else self.evaluator
         scores, picture = evaluator(self.runner.replicate(variables))
         if self.is_main:
-            which = "test" if is_test else "val"
-            write_results(self.folder, best_step, scores, picture, self.config, which, step)
             if is_test and not self.metrics.has(best_step, _TEST + PRIMARY_METRIC):
                 named = {_TEST + name: value for name, value in scores.items()}
                 self.metrics.write(best_step, named)
+            which = "test" if is_test else "val"  # last: a training with a result is done
+            write_results(self.folder, best_step, scores, picture, self.config, which, step)
         return scores
 
     def _best_variables(self) -> tuple[Variables, int]:
         """The weights of the best checkpoint and their step, in all processes."""
         like = abstract_variables(self.detector), np.int32(0)
 
-        def load() -> tuple[Variables, np.ndarray]:
+        def load() -> tuple[Variables, np.int32]:
             variables, step = restore_variables(self.checkpoints, "best", self.detector)
             return variables, np.int32(step)
 
@@ -215,18 +216,21 @@ class Trainer:
         """Say why the training ends early, and whether any evaluation was better than the start."""
         if not self.is_main:
             return
-        if step < self.config.steps:
-            log_line(
-                f"ends after step {step} of {self.config.steps}: {self.stopping.since_best} "
-                f"evaluations (config.patience) without a better mAP@.5 than "
-                f"{self.stopping.best or 0:.4f}"
-            )
+        self._report_early_end(step)
         if self.checkpoints.best_step() != 0:
             return
         if math.isfinite(score := self.checkpoints.best_score()):
             log_line(
                 f"no evaluation was better than mAP@.5 {score:.4f}, that "
                 "of the detector which this run started from: it is kept as the best checkpoint"
+            )
+
+    def _report_early_end(self, step: int) -> None:
+        if step < self.config.steps:
+            log_line(
+                f"ends after step {step} of {self.config.steps}: {self.stopping.since_best} "
+                f"evaluations (config.patience) without a better mAP@.5 than "
+                f"{self.stopping.best or 0:.4f}"
             )
 
     def _report_step(self, finished: tuple | None) -> None:

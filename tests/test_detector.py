@@ -25,7 +25,7 @@ CLASSES = ("box", "disk", "ring", "triangle")
 
 def problems(config, train_classes=CLASSES, test_classes=CLASSES):
     try:
-        build_checked_detector(config, train_classes, test_classes)
+        build_checked_detector(config, train_classes, {"test": test_classes})
     except ConfigError as error:
         return str(error).splitlines()
     return []
@@ -34,7 +34,7 @@ def problems(config, train_classes=CLASSES, test_classes=CLASSES):
 @pytest.mark.parametrize("axis_name", [None, "batch"])
 def test_what_fits_is_the_detector_of_the_step(axis_name):
     config = micro.get_config()
-    detector = build_checked_detector(config, CLASSES, CLASSES, axis_name)
+    detector = build_checked_detector(config, CLASSES, {"val": CLASSES}, axis_name)
     other = build_detector(config, 5, axis_name)
     assert detector.model == other.model and detector.axis_name == axis_name
     assert (detector.priors.boxes == other.priors.boxes).all()

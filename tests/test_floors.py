@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ssd_jax"
 FLOORS = (
     {"errors", "types"},
     {"multibox", "config", "runtime", "metrics", "visualize"},
-    {"parameter_names"},
+    {"parameter_names", "early_stopping"},
     {"models", "data", "optimizer"},
     {"detector"},
     {"train_step"},

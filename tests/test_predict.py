@@ -21,7 +21,7 @@ from PIL import Image
 
 import ssd_jax
 from ssd_jax import evaluate, predict, training
-from ssd_jax.data import augment, decode
+from ssd_jax.data import augment, decode, sources
 from ssd_jax.errors import CheckpointError, ConfigError, DataError, ResourceError, StoppedBySignal
 from ssd_jax.prediction import pictures as pictures_of_inputs
 from ssd_jax.result import Picture, Result
@@ -58,7 +58,7 @@ def test_a_folder_gives_pictures_and_coco_results(run, pictures, tmp_path, capsy
     names, sizes = ["a é.png", "b.jpg", "c.jpeg"], [(20, 33), (90, 60), (50, 50)]
     for result in results:
         assert result["file_name"] == names[result["image_id"]]
-        assert result["category_name"] == training.sources.shapes.CLASSES[result["category_id"] - 1]
+        assert result["category_name"] == sources.shapes.CLASSES[result["category_id"] - 1]
         assert result["score"] >= 0.05 and "frame" not in result
         x, y, w, h = result["bbox"]
         width, height = sizes[result["image_id"]]
@@ -85,7 +85,7 @@ def test_the_threshold_and_the_batch_do_not_change_what_is_found(run, pictures, 
 def test_predictions_agree_with_the_evaluation(run):
     """The same scene through a file and through the evaluator's loader."""
     predictor = ssd_jax.load(run)
-    source = training.sources.make_source(("shapes:test:3",), micro.get_config())
+    source = sources.make_source(("shapes:test:3",), micro.get_config())
     images = [Picture(i, None, None, source[i]["image"]) for i in range(3)]
     from_files = predictor.detect(images)
     evaluator = evaluate.Evaluator(predictor.detector, source, predictor._runner)
@@ -123,7 +123,7 @@ def run_of_16(tmp_path_factory, request):
 
 
 def scenes(count):
-    source = training.sources.make_source((f"shapes:test:{count}",), micro.get_config())
+    source = sources.make_source((f"shapes:test:{count}",), micro.get_config())
     return [source[index]["image"] for index in range(count)]
 
 
@@ -380,7 +380,7 @@ def test_results_name_their_inputs_and_keep_subfolders(run, pictures, tmp_path):
 
 def test_some_classes_alone(run, pictures, tmp_path):
     everything = predict.predict_files(run, [str(pictures)], tmp_path / "a", 0.0)
-    first, second, *_ = training.sources.shapes.CLASSES
+    first, second, *_ = sources.shapes.CLASSES
     two = predict.predict_files(
         run, [str(pictures)], tmp_path / "b", 0.0, classes=[second, first]
     )  # fmt: skip

@@ -15,12 +15,12 @@ import pytest
 from image_files import write_image
 
 from ssd_jax import evaluate, train_step, trainer, training
-from ssd_jax.data.scan import Scan
+from ssd_jax.data.sets import open_sets
 from ssd_jax.data.sources import make_source
 from ssd_jax.detector import build_detector
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 from ssd_jax.runs.checkpoint import Checkpoints
-from ssd_jax.runs.folder import RunInfo, run_metadata, write_run_files
+from ssd_jax.runs.folder import RunInfo, read_saved_classes, run_metadata, write_run_files
 from ssd_jax.runs.load import load_run
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results
@@ -374,13 +374,124 @@ def test_a_run_keeps_a_class_that_only_names_a_group(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(content))
     spec, folder = (f"coco:{tmp_path}:{tmp_path / 'a.json'}",), tmp_path / "run"
     config = micro.get_config(data__train=spec)
-    assert training._open_training_set(config, folder, Scan()).classes == ("dog",)
+    assert open_sets(config).train.classes == ("dog",)
     saved = ("pets", "dog")
     priors = np.zeros((1, 4), np.float32)
     write_run_files(folder, RunInfo(config, saved, "f0", priors), run_metadata(config))
-    kept = training._open_training_set(config, folder, Scan())
+    kept = open_sets(config, run_classes=read_saved_classes(folder)).train
     assert kept.classes == saved and kept[0]["labels"].tolist() == [2]
     assert kept.fingerprint == make_source(spec, config, saved).fingerprint
     other = RunInfo(config, ("cat", "bird"), "f0", priors)
     write_run_files(folder, other, run_metadata(config))
-    assert training._open_training_set(config, folder, Scan()).classes == ("dog",)
+    assert open_sets(config).train.classes == ("dog",)
+
+
+VAL = {"data__val": ("shapes:val:5",)}
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory):
+    """A run whose best checkpoint a validation set chooses."""
+    folder = tmp_path_factory.mktemp("chosen")
+    scores = training.train_and_evaluate(micro.get_config(**VAL), folder)
+    return folder, scores
+
+
+def test_the_test_set_is_scored_once_with_the_best_weights(chosen, capsys):
+    folder, scores = chosen
+    config, lines = micro.get_config(**VAL), metrics(folder)
+    tested = [line for line in lines if f"test/{PRIMARY_METRIC}" in line]
+    assert len(tested) == 1 and [line["step"] for line in lines if PRIMARY_METRIC in line] == [3, 6]
+    best = load_run(folder).step
+    results = json.loads((folder / "results.json").read_text())
+    assert results["step"] == tested[0]["step"] == best
+    assert (results["set"], results["chosen_by"]) == ("test", "val")
+    assert results["training"] == {"last_step": 6, "steps": 6, "patience": 0}
+    assert f"test_detections_{best:07d}.png" in os.listdir(folder / "pictures")
+    assert read_results(folder, 6, config) == pytest.approx(scores, nan_ok=True, abs=1e-6)
+    evaluated = evaluate.evaluate_run(folder, config)
+    assert evaluated == pytest.approx(scores, nan_ok=True)
+    again = training.train_and_evaluate(config, folder)
+    assert again == pytest.approx(scores, nan_ok=True, abs=1e-6)
+    said = capsys.readouterr().err
+    assert "already done" in said and "chosen by the validation set; the test set is" in said
+    assert len(metrics(folder)) == len(lines)
+
+
+def test_a_validation_set_alone_is_the_result(tmp_path):
+    config = micro.get_config(**VAL, data__test=())
+    scores = training.train_and_evaluate(config, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["set"], results["step"]) == ("val", load_run(tmp_path).step)
+    assert not [line for line in metrics(tmp_path) if any(name[:5] == "test/" for name in line)]
+    assert read_results(tmp_path, 6, config) == pytest.approx(scores, nan_ok=True, abs=1e-6)
+
+
+def test_a_run_that_was_chosen_by_its_test_set_says_so(whole):
+    results = json.loads((whole[0] / "results.json").read_text())
+    assert (results["set"], results["chosen_by"]) == ("test", "test")
+
+
+def test_a_kill_before_the_test_set_is_scored_costs_nothing(chosen, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer.Trainer, "_best_variables", killed)
+    with pytest.raises(KeyboardInterrupt):
+        training.train_and_evaluate(micro.get_config(**VAL), tmp_path)
+    assert not read_results(tmp_path, 6, micro.get_config(**VAL))
+    monkeypatch.undo()
+    scores = training.train_and_evaluate(micro.get_config(**VAL), tmp_path)
+    assert scores == pytest.approx(chosen[1], nan_ok=True)
+    assert metrics(tmp_path) == metrics(chosen[0])
+
+
+def with_scores(monkeypatch, by_step):
+    """The validation set has these scores after these steps."""
+    evaluate_it = evaluate.Evaluator.__call__
+
+    def scored(self, variables, *args, **kwargs):
+        scores, picture = evaluate_it(self, variables, *args, **kwargs)
+        return scores | {PRIMARY_METRIC: by_step.get(steps[-1], 0.05)}, picture
+
+    steps, before_step = [0], trainer.StepTrace.before_step
+
+    def counted(self, step, state):
+        steps.append(step)
+        before_step(self, step, state)
+
+    monkeypatch.setattr(trainer.StepTrace, "before_step", counted)
+    monkeypatch.setattr(evaluate.Evaluator, "__call__", scored)
+
+
+PATIENT = {"steps": 12, "eval_every": 2, "save_every": 3, "patience": 2, **VAL}
+SCORES = {2: 0.1, 4: 0.3, 6: 0.2, 8: 0.25, 10: 0.9}  # ends after step 8
+
+
+@pytest.mark.parametrize("stop_at", [None, 5, 6, 7, 8])
+def test_a_training_ends_when_scores_no_longer_improve(tmp_path, monkeypatch, capsys, stop_at):
+    """At the same step and with the same history where it was interrupted."""
+    config = micro.get_config(**PATIENT)
+    with_scores(monkeypatch, SCORES)
+    if stop_at:
+        interrupt_at(monkeypatch, stop_at)
+        with pytest.raises(Interrupted):
+            training.train_and_evaluate(config, tmp_path)
+        monkeypatch.undo()
+        with_scores(monkeypatch, SCORES)
+    training.train_and_evaluate(config, tmp_path)
+    assert "ends after step 8 of 12: 2 evaluations (config.patience) without a better" in (
+        capsys.readouterr().err
+    )
+    scored = [line["step"] for line in metrics(tmp_path) if PRIMARY_METRIC in line]
+    assert scored == [2, 4, 6, 8] and load_run(tmp_path).step == 4
+    assert final_state(tmp_path, config).step == 8
+    assert read_results(tmp_path, 12, config)  # what a sweep asks for: it is finished
+    count = len(metrics(tmp_path))
+    training.train_and_evaluate(config, tmp_path)
+    assert "already done" in capsys.readouterr().err and len(metrics(tmp_path)) == count
+    longer = micro.get_config(**PATIENT | {"patience": 3})
+    assert not read_results(tmp_path, 12, longer)
+    training.train_and_evaluate(longer, tmp_path)  # goes on where it had stopped
+    scored = [line["step"] for line in metrics(tmp_path) if PRIMARY_METRIC in line]
+    assert scored[4] == 10

@@ -561,7 +561,7 @@ def _(folder):
         scan = Scan(last_check.get("images"))
         source = voc.read(folder, "", ("dog", "cat"), scan)
         priors = np.float32([[0, 0, 1, 1]])
-        check = check_sets({"train": source}, scan, last_check, priors, config)
+        check = check_sets({"train": source}, {}, scan, last_check, priors, config)
         if check:
             write_check(path, check)
         return not check

@@ -79,7 +79,7 @@ def test_its_config_has_the_fields_of_today():
     assert config.optim.ema_decay == 0.9 and config.optim.bias_lr_multiplier == 2.0
     assert config.priors.strides == () and config.matching.conflict_resolution == "best"
     saved = json.loads((FIXTURE / "config.json").read_text())
-    assert to_dict(config).keys() == saved.keys() | {"eval_batch_size"}
+    assert to_dict(config).keys() == saved.keys() | {"eval_batch_size", "patience"}
     assert config.eval_batch_size == 0
 
 

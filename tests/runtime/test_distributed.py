@@ -44,7 +44,8 @@ def alone(tmp_path_factory):
 
 def train(folder, count, devices, runner):
     arguments = [*MICRO, "--config.steps=10", f"--workdir={folder / 'run'}",
-                 f"--config.parallel={runner}"]  # fmt: skip
+                 f"--config.parallel={runner}", "--config.data.val=('shapes:val:5',)",
+                 "--config.patience=9"]  # fmt: skip
     with Group(folder, arguments, count, devices) as group:
         assert group.wait() == [0] * count, group.output()
     return folder / "run"
@@ -66,7 +67,8 @@ def test_training_is_the_same_however_the_batch_is_divided(alone, tmp_path, coun
         for name in ("train/positives", "train/negatives"):
             assert line.get(name) == expected.get(name)
     results = [json.loads((run / "results.json").read_text()) for run in (alone, divided)]
-    assert results[0]["step"] == results[1]["step"] == 10
+    assert results[0]["step"] == results[1]["step"] == 3  # the best, on the test set
+    assert results[0]["set"] == results[1]["set"] == "test"
     for name, score in results[0]["scores"].items():
         assert results[1]["scores"][name] == pytest.approx(score, abs=1e-4)
 

@@ -12,6 +12,7 @@ from ssd_jax.errors import SsdError
 OPTIONS = [
     "--config.steps=60", "--config.save_every=4", "--config.eval_every=20", "--config.log_every=3",
     "--config.optim.ema_decay=0.9", "--config.loss.negatives=random",
+    "--config.data.val=('shapes:val:5',)", "--config.patience=2",
 ]  # fmt: skip
 
 
