@@ -15,16 +15,22 @@ from ssd_jax.config.validation import validate
 from ssd_jax.data import loader, sources
 from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import Source
-from ssd_jax.detector import Detector, Variables, class_list_errors, predict
+from ssd_jax.detector import (
+    Detector,
+    Variables,
+    class_list_errors,
+    predict,
+    predict_with_losses,
+)
 from ssd_jax.errors import ConfigError, DataError, ResourceError
-from ssd_jax.metrics import coco, thresholds, voc
+from ssd_jax.metrics import coco, losses, thresholds, voc
 from ssd_jax.runs.folder import check_same_detector, read_run_info, with_saved_orientation
 from ssd_jax.runs.load import restore_run
 from ssd_jax.runs.results import format_scores, write_results
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.background import prefetch
 from ssd_jax.runtime.progress import log_line
-from ssd_jax.types import PLAIN, Batch, Detections
+from ssd_jax.types import PLAIN, Batch
 from ssd_jax.visualize.boxes import draw_boxes
 from ssd_jax.visualize.images import image_grid
 from ssd_jax.weights.class_names import match_class_names
@@ -34,14 +40,16 @@ T = TypeVar("T")
 _MAX_PICTURES, _COLUMNS = 12, 4
 _DRAWN_SCORE = 0.5  # detections from this score on are drawn
 _GROUND_TRUTH, _DETECTION = ("boxes", "labels", "flags"), ("boxes", "scores", "labels")
+_LOSS = ("classification", "localization", "positives")
 
 
 class Evaluator:
-    """A test set and the compiled `predict`; called with weights it returns their scores.
+    """A test set and the compiled prediction; called with weights it returns their scores.
 
     Each process detects in its rows of each batch; the main process gathers them and computes the
     scores. `set_labels` [C] has the test set's label of each of the detector's, 0 for none; by
-    default they are the same.
+    default they are the same. With them there is no loss: the labels are
+    not those of training.
     """
 
     def __init__(
@@ -53,8 +61,11 @@ class Evaluator:
     ):
         self._detector, self._source, self._runner = detector, source, runner
         self._set_labels = set_labels
-        self._predict = runner.compile_predict(partial(predict, detector))
+        self._has_loss = set_labels is None
+        step = _detect_with_losses if self._has_loss else _detect
+        self._predict = runner.compile_predict(partial(step, detector))
         self._rows = rows_of_a_batch(detector.config)
+        self._padded_boxes = loader.padded_box_count(source)
 
     def __call__(self, variables: Variables) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and a grid of pictures uint8 [H, W, 3]; `variables` are replicated."""
@@ -76,17 +87,28 @@ class Evaluator:
         return distributed.allgather_json(scores)[0], image_grid(pictures, _COLUMNS)
 
     def _detect_batches(self, variables: Variables) -> Iterator[tuple[Batch, list[dict]]]:
+        """Each batch with what `_detect` or `_detect_with_losses` gives for each of its images."""
         process = distributed.process_index_and_count()
         batches = loader.evaluation_batches(
             self._source, self._detector.config, self._rows, process
         )
-        detected = detect_batches(
-            self._runner, self._predict, variables, ((batch, batch["image"]) for batch in batches)
-        )
+        inputs = ((batch, self._inputs(batch)) for batch in batches)
+        detected = _run_batches(self._runner, self._predict, variables, inputs)
         for batch, detections in tqdm(detected, desc="evaluating", leave=False, disable=None):
             if self._set_labels is not None:
                 detections = [_relabel(found, self._set_labels) for found in detections]
             yield batch, detections
+
+    def _inputs(self, batch: Batch) -> Batch:
+        """What the devices get of a batch."""
+        if not self._has_loss:
+            return {"image": batch["image"]}
+        rows = range(len(batch["boxes"]))
+        images = [{name: batch[name][row] for name in _GROUND_TRUTH} for row in rows]
+        targets = loader.pad_ground_truth(images, self._detector.config, self._padded_boxes)
+        return targets | {
+            "image": batch["image"], "image_id": batch["image_id"].astype(np.int32)
+        }  # fmt: skip
 
     def _score(self, gathered: dict, local_gt: dict[int, dict]) -> dict[str, float]:
         """Scores of rows [n, …] of all processes.
@@ -112,7 +134,18 @@ class Evaluator:
         matches = voc.match_classes(ground_truth, detections, classes)
         scores = dict(voc.average_precisions(matches, classes))
         scores |= dict(coco_scores(self._source, ground_truth, detections))
-        return scores | dict(thresholds.evaluate(matches, classes))
+        scores |= dict(thresholds.evaluate(matches, classes))
+        return scores | (self._mean_losses(gathered, order) if self._has_loss else {})
+
+    def _mean_losses(self, gathered: dict, order: list) -> dict[str, float]:
+        classification, localization, positives = (gathered[name][order] for name in _LOSS)
+        options = self._detector.config.loss
+        return dict(
+            losses.evaluate(
+                classification, localization, positives,
+                options.localization_weight, options.normalizer,
+            )
+        )  # fmt: skip
 
     def _draw(self, image: np.ndarray, detection: dict) -> np.ndarray:
         drawn = detection["scores"] >= _DRAWN_SCORE
@@ -120,6 +153,15 @@ class Evaluator:
             image, detection["boxes"][drawn], detection["labels"][drawn], self._source.classes,
             scores=detection["scores"][drawn],
         )  # fmt: skip
+
+
+def _detect(detector: Detector, variables: Variables, batch: Batch) -> dict:
+    return predict(detector, variables, batch["image"])._asdict()
+
+
+def _detect_with_losses(detector: Detector, variables: Variables, batch: Batch) -> dict:
+    detections, loss = predict_with_losses(detector, variables, batch)
+    return detections._asdict() | {name: getattr(loss, name) for name in _LOSS}
 
 
 def _relabel(found: dict, set_labels: Int[np.ndarray, " C"]) -> dict:
@@ -157,20 +199,34 @@ def detect_batches(
     `batches` are pairs of anything and images [b, H, W, 3]; they are made in a background thread.
     While a batch is used, the devices compute the next one, and the one after is made.
     """
-    sharded = ((batch, runner.shard({"image": images})) for batch, images in batches)
+    inputs = ((batch, {"image": images}) for batch, images in batches)
+
+    def detect(variables: Variables, rows: Batch) -> dict:
+        return compiled_predict(variables, rows["image"])._asdict()
+
+    return _run_batches(runner, detect, variables, inputs)
+
+
+def _run_batches(
+    runner: devices.Runner,
+    compiled: Callable,
+    variables: Variables,
+    batches: Iterable[tuple[T, Batch]],
+) -> Iterator[tuple[T, list[dict]]]:
+    """`detect_batches` of a function (variables, batch on the devices) -> dict of [B, …]."""
+    sharded = ((batch, runner.shard(inputs)) for batch, inputs in batches)
     running = None
     with closing(prefetch(sharded)) as on_devices:
-        for batch, rows in on_devices:
-            detections = compiled_predict(variables, rows["image"])
+        for batch, inputs in on_devices:
+            found = compiled(variables, inputs)
             if running is not None:
-                yield running[0], _rows(runner, running[1])
-            running = batch, detections
+                yield running[0], _rows(runner.to_host(running[1]))
+            running = batch, found
     if running is not None:
-        yield running[0], _rows(runner, running[1])
+        yield running[0], _rows(runner.to_host(running[1]))
 
 
-def _rows(runner: devices.Runner, detections: Detections) -> list[dict]:
-    columns = runner.to_host(detections)._asdict()
+def _rows(columns: dict) -> list[dict]:
     return [
         {name: values[row] for name, values in columns.items()}
         for row in range(len(columns["labels"]))

@@ -17,14 +17,14 @@ from image_files import write_image
 from ssd_jax import evaluate, train_step, trainer, training
 from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import make_source
-from ssd_jax.detector import build_detector
+from ssd_jax.detector import build_detector, per_image_losses
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 from ssd_jax.runs.checkpoint import Checkpoints
 from ssd_jax.runs.folder import RunInfo, run_metadata, write_run_files
 from ssd_jax.runs.load import load_run
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results
-from ssd_jax.train_step import _per_image_losses, abstract_state
+from ssd_jax.train_step import abstract_state
 
 
 def final_state(folder, config):
@@ -304,7 +304,7 @@ def test_evaluation_with_another_detector_is_refused(whole):
 
 def poison(monkeypatch, steps, rows=4):
     """Make the loss of the first image of these steps (counted from 1) infinite."""
-    honest = _per_image_losses
+    honest = per_image_losses
     samples = jnp.int32([(number - 1) * rows for number in steps])
 
     def poisoned(detector, logits, offsets, targets, batch_samples):
@@ -312,7 +312,7 @@ def poison(monkeypatch, steps, rows=4):
         bad = (batch_samples[:, None] == samples[None]).any(1)
         return loss._replace(localization=jnp.where(bad, jnp.inf, loss.localization))
 
-    monkeypatch.setattr(train_step, "_per_image_losses", poisoned)
+    monkeypatch.setattr(train_step, "per_image_losses", poisoned)
 
 
 def no_pictures(monkeypatch):

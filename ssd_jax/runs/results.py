@@ -19,7 +19,7 @@ def write_results(
     folder: Path, step: int, scores: dict[str, float], picture: np.ndarray, config: ConfigDict
 ) -> None:
     """Write `results.json` and the picture of detections, uint8 [H, W, 3], of a step."""
-    values = {k: (None if math.isnan(v) else round(v, 6)) for k, v in scores.items()}
+    values = {k: (round(v, 6) if math.isfinite(v) else None) for k, v in scores.items()}
     write_json(folder / "results.json", _conditions(step, config) | {"scores": values})
     save_image(folder / "pictures" / f"detections_{step:07d}.png", picture)
 
