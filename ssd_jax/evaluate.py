@@ -1,4 +1,4 @@
-"""Evaluation: a data set and weights -> scores, and a picture of detections."""
+"""Evaluation: a data set and weights -> scores, and a picture of what was found."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ssd_jax.config.validation import validate
 from ssd_jax.data import loader, sources
+from ssd_jax.data.messages import printable
 from ssd_jax.data.scan import Scan
 from ssd_jax.data.sources import Source
 from ssd_jax.detector import (
@@ -31,14 +32,15 @@ from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.background import prefetch
 from ssd_jax.runtime.progress import log_line
 from ssd_jax.types import PLAIN, Batch
-from ssd_jax.visualize.boxes import draw_boxes
+from ssd_jax.visualize.comparison import draw_comparison
 from ssd_jax.visualize.images import image_grid
 from ssd_jax.weights.class_names import match_class_names
 
 T = TypeVar("T")
 
-_MAX_PICTURES, _COLUMNS = 12, 4
-_DRAWN_SCORE = 0.5  # detections from this score on are drawn
+_MAX_PICTURES, _COLUMNS, _PAD = 12, 2, 12
+_MAX_NAME = 40  # last letters of a file name above a picture
+_DEFAULT_THRESHOLD = 0.5  # of what is drawn, where the evaluation found none
 _GROUND_TRUTH, _DETECTION = ("boxes", "labels", "flags"), ("boxes", "scores", "labels")
 _LOSS = ("classification", "localization", "positives")
 
@@ -68,8 +70,12 @@ class Evaluator:
         self._padded_boxes = loader.padded_box_count(source)
 
     def __call__(self, variables: Variables) -> tuple[dict[str, float], np.ndarray]:
-        """Scores by name, and a grid of pictures uint8 [H, W, 3]; `variables` are replicated."""
-        local_gt, rows, pictures = {}, [], []
+        """Scores by name, and a picture uint8 [H, W, 3], which only the main process draws.
+
+        The picture has the first images of the main process, with ground truth and detections.
+        `variables` are replicated.
+        """
+        local_gt, rows, drawn = {}, [], []
         for batch, detections in self._detect_batches(variables):
             rows += [
                 {name: batch[name][row] for name in ("image_id", "mask", "size")} | detection
@@ -78,13 +84,17 @@ class Evaluator:
             for row in np.flatnonzero(batch["mask"]):
                 image_id = int(batch["image_id"][row])
                 local_gt[image_id] = {name: batch[name][row] for name in _GROUND_TRUTH}
-                if len(pictures) < _MAX_PICTURES:
-                    pictures.append(self._draw(batch["image"][row], detections[row]))
+                if len(drawn) < _MAX_PICTURES:
+                    drawn.append((image_id, detections[row]))
         columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         gathered = distributed.process_allgather(columns)  # [processes, n, …]
         gathered = {k: v.reshape(-1, *v.shape[2:]) for k, v in gathered.items()}
         scores = self._score(gathered, local_gt) if distributed.is_main_process() else {}
-        return distributed.allgather_json(scores)[0], image_grid(pictures, _COLUMNS)
+        scores = distributed.allgather_json(scores)[0]
+        if not distributed.is_main_process():
+            return scores, np.zeros((0, 0, 3), np.uint8)
+        panels = [self._draw(image_id, found, scores) for image_id, found in drawn]
+        return scores, image_grid(panels, _COLUMNS, _PAD)
 
     def _detect_batches(self, variables: Variables) -> Iterator[tuple[Batch, list[dict]]]:
         """Each batch with what `_detect` or `_detect_with_losses` gives for each of its images."""
@@ -147,12 +157,21 @@ class Evaluator:
             )
         )  # fmt: skip
 
-    def _draw(self, image: np.ndarray, detection: dict) -> np.ndarray:
-        drawn = detection["scores"] >= _DRAWN_SCORE
-        return draw_boxes(
-            image, detection["boxes"][drawn], detection["labels"][drawn], self._source.classes,
-            scores=detection["scores"][drawn],
-        )  # fmt: skip
+    def _draw(self, image_id: int, found: dict, scores: dict[str, float]) -> np.ndarray:
+        """An image as it is in its file, with ground truth and what `predict` would return."""
+        example, classes = self._source[image_id], self._source.classes
+        least = np.array([1.0, *thresholds.select(scores, classes, _DEFAULT_THRESHOLD)])  # [C]
+        kept = (found["scores"] >= least[found["labels"]]) & (found["labels"] > 0)
+        name = printable(self._source.name(image_id))[-_MAX_NAME:]
+        return draw_comparison(
+            example["image"],
+            (example["boxes"], example["labels"]),
+            example["flags"] != PLAIN,
+            (found["boxes"][kept], found["labels"][kept]),
+            found["scores"][kept],
+            classes,
+            (f"{name}: ground truth", "detections"),
+        )
 
 
 def _detect(detector: Detector, variables: Variables, batch: Batch) -> dict:

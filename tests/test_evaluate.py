@@ -128,3 +128,35 @@ def test_negatives_at_random_follow_the_image_and_not_the_batch():
 def test_a_set_of_other_classes_has_no_loss():
     scores = measured(config_of(), devices.Pmap(), set_labels=np.arange(5, dtype=np.int32))
     assert not set(NAMES) & set(scores) and "voc/mAP50_area" in scores
+
+
+@pytest.mark.parametrize(
+    ("scores", "drawn"),
+    [
+        ({}, [0.9, 0.6]),
+        ({"threshold": 0.7}, [0.9]),
+        ({"threshold": 0.7, "threshold/disk": 0.2}, [0.9, 0.6, 0.3]),
+    ],
+)
+def test_what_a_picture_has(monkeypatch, scores, drawn):
+    """Original pixels, the ground truth as in the file, and what prediction would return."""
+    source, config, seen = Flagged(), config_of(), {}
+
+    def draw(image, truth, ignore, found, scores, classes, captions):
+        seen.update(image=image, truth=truth, ignore=ignore, scores=scores, captions=captions)
+        return image
+
+    monkeypatch.setattr(evaluate, "draw_comparison", draw)
+    evaluator = evaluate.Evaluator(build_detector(config, 5), source, devices.Jit())
+    found = {
+        "boxes": np.tile(np.float32([0.1, 0.1, 0.5, 0.5]), (5, 1)),
+        "labels": np.int32([1, 2, 2, 1, 0]),
+        "scores": np.float32([0.9, 0.6, 0.3, 0.1, 0.95]),
+    }
+    evaluator._draw(3, found, scores)
+    expected = source[3]
+    np.testing.assert_array_equal(seen["image"], expected["image"])
+    np.testing.assert_array_equal(seen["truth"][0], expected["boxes"])
+    assert seen["ignore"].any() and not seen["ignore"].all()
+    assert seen["scores"] == pytest.approx(drawn)
+    assert "shapes/test/3" in seen["captions"][0]
