@@ -69,14 +69,17 @@ class Evaluator:
         self._rows = rows_of_a_batch(detector.config)
         self._padded_boxes = loader.padded_box_count(source)
 
-    def __call__(self, variables: Variables) -> tuple[dict[str, float], np.ndarray]:
+    def __call__(
+        self, variables: Variables, report: Callable[[int, int], None] | None = None
+    ) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and a picture uint8 [H, W, 3], which only the main process draws.
 
         The picture has the first images of the main process, with ground truth and detections.
-        `variables` are replicated.
+        `variables` are replicated. `report` is told the number of images that are done, and of all;
+        without it there is a progress bar.
         """
         local_gt, rows, drawn = {}, [], []
-        for batch, detections in self._detect_batches(variables):
+        for batch, detections in self._detect_batches(variables, report):
             rows += [
                 {name: batch[name][row] for name in ("image_id", "mask", "size")} | detection
                 for row, detection in enumerate(detections)
@@ -96,7 +99,9 @@ class Evaluator:
         panels = [self._draw(image_id, found, scores) for image_id, found in drawn]
         return scores, image_grid(panels, _COLUMNS, _PAD)
 
-    def _detect_batches(self, variables: Variables) -> Iterator[tuple[Batch, list[dict]]]:
+    def _detect_batches(
+        self, variables: Variables, report: Callable[[int, int], None] | None = None
+    ) -> Iterator[tuple[Batch, list[dict]]]:
         """Each batch with what `_detect` or `_detect_with_losses` gives for each of its images."""
         process = distributed.process_index_and_count()
         batches = loader.evaluation_batches(
@@ -104,7 +109,11 @@ class Evaluator:
         )
         inputs = ((batch, self._inputs(batch)) for batch in batches)
         detected = _run_batches(self._runner, self._predict, variables, inputs)
-        for batch, detections in tqdm(detected, desc="evaluating", leave=False, disable=None):
+        hidden = True if report else None  # None: where there is no terminal
+        shown = tqdm(detected, desc="evaluating", leave=False, disable=hidden)
+        for number, (batch, detections) in enumerate(shown, start=1):
+            if report:
+                report(min(number * self._rows, len(self._source)), len(self._source))
             if self._set_labels is not None:
                 detections = [_relabel(found, self._set_labels) for found in detections]
             yield batch, detections

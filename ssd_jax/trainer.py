@@ -23,7 +23,7 @@ from ssd_jax.runs.results import PRIMARY_METRIC, read_results, write_results
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.background import prefetch
 from ssd_jax.runtime.profiler import StepTrace
-from ssd_jax.runtime.progress import Progress, log_line
+from ssd_jax.runtime.progress import EVALUATION, SAVE, Progress, log_line
 from ssd_jax.runtime.signals import StopSignals
 from ssd_jax.train_step import TrainState, inference_variables, train_step
 from ssd_jax.types import Batch
@@ -69,7 +69,7 @@ class Trainer:
         self.scores: dict[str, float] = {}
         self.progress = Progress(
             self.first_step, self.config.steps, self.config.batch_size, self.config.eval_every,
-            shown=self.is_main,
+            self.config.save_every, shown=self.is_main,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -86,8 +86,7 @@ class Trainer:
         distributed.barrier("ready")  # a step waits only a limited time for a late process
         if self.first_step >= last_step:
             return self._already_done()
-        if self.is_main:
-            log_line("compiling the training step: seconds, or minutes on a slow machine")
+        self.progress.show_compilation()
         pending = None  # the last step whose metrics have not been read
         # The next batch is read and sent to the devices while a step runs.
         with closing(prefetch(self._device_batches())) as batches:
@@ -108,9 +107,10 @@ class Trainer:
                 if should_evaluate or should_stop or is_due(step, config.save_every, last_step):
                     self._report_step(pending)
                     pending = None
-                    with self.progress.paused():
+                    with self.progress.paused(SAVE):
                         self._save(step)
-                        if should_evaluate:
+                    if should_evaluate:
+                        with self.progress.paused(EVALUATION):
                             self._evaluate(step)
                 if should_stop:
                     raise Interrupted(
@@ -152,7 +152,8 @@ class Trainer:
         is_missing = is_trained or (step == 0 and self.is_detector)
         is_evaluated = self.is_main and self._is_evaluated(step)
         if is_missing and not distributed.allgather_json(is_evaluated)[0]:
-            self._evaluate(step)
+            with self.progress.paused(EVALUATION):
+                self._evaluate(step)
 
     def _already_done(self) -> dict[str, float]:
         step, config = self.first_step, self.config
@@ -211,7 +212,9 @@ class Trainer:
 
     def _evaluate(self, step: int) -> None:
         """Score the state, write the scores, and save the state if it is the best."""
-        self.scores, picture = self.evaluator(inference_variables(self.state))
+        self.scores, picture = self.evaluator(
+            inference_variables(self.state), self.progress.show_evaluation
+        )
         if not self.is_main:
             return
         write_results(self.folder, step, self.scores, picture, self.config)

@@ -180,8 +180,8 @@ def test_what_is_better_than_the_start_is_the_best(whole, tmp_path, monkeypatch,
     scores = iter([0.1, 0.2])
     call = trainer.Evaluator.__call__
 
-    def evaluated(self, variables):
-        found, picture = call(self, variables)
+    def evaluated(self, *arguments):
+        found, picture = call(self, *arguments)
         return found | {PRIMARY_METRIC: next(scores)}, picture
 
     monkeypatch.setattr(trainer.Evaluator, "__call__", evaluated)
