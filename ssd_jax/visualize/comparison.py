@@ -9,7 +9,7 @@ from ssd_jax.visualize.boxes import draw_boxes
 from ssd_jax.visualize.images import image_grid, scale_to_fit
 from ssd_jax.visualize.text import add_caption
 
-_SIDE = 480  # pixels of the longer side of each image
+_HEIGHT, _WIDTH = 360, 480  # at most, in pixels
 _GAP = 2
 
 
@@ -24,10 +24,10 @@ def draw_comparison(
 ) -> UInt8[np.ndarray, "_ _ 3"]:
     """The image twice, each under its caption: left with ground truth, right with detections.
 
-    `truth` and `found` are boxes and labels. Ignored ground truth is gray. The image is scaled
-    until its longer side has 480 pixels.
+    `truth` and `found` are boxes and labels. Ignored ground truth is gray. The image is scaled to
+    fit 360 by 480 pixels, its aspect kept.
     """
-    scaled = scale_to_fit(image, _SIDE, _SIDE)
+    scaled = scale_to_fit(image, _HEIGHT, _WIDTH)
     left = draw_boxes(scaled, *truth, classes, ignore=ignore)
     right = draw_boxes(scaled, *found, classes, scores=scores)
     panels = [add_caption(panel, text) for panel, text in zip((left, right), captions)]

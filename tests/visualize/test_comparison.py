@@ -40,13 +40,18 @@ def test_ignored_ground_truth_is_gray():
 
 
 @pytest.mark.parametrize("size", [(240, 480), (1200, 2400), (20, 40)])
-def test_an_image_of_any_size_keeps_its_aspect_at_480_pixels(size):
+def test_an_image_of_any_size_keeps_its_aspect(size):
     picture = compare(size)
     caption = picture.shape[0] - 240
     assert 2 * 480 <= picture.shape[1] <= 2 * 480 + 8 and 10 < caption < 30
     column = picture[:, 240]  # through the middle of the left image
     black = np.flatnonzero((column == 0).all(1))
     assert 230 <= black[-1] - black[0] <= 262
+
+
+def test_a_tall_image_is_not_higher_than_others():
+    picture = compare((2000, 1000))
+    assert 360 < picture.shape[0] < 400 and 360 <= picture.shape[1] <= 368
 
 
 def test_an_image_with_nothing_to_draw_is_drawn_too():
