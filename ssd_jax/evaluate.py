@@ -111,6 +111,8 @@ class Evaluator:
         detected = _run_batches(self._runner, self._predict, variables, inputs)
         hidden = True if report else None  # None: where there is no terminal
         shown = tqdm(detected, desc="evaluating", leave=False, disable=hidden)
+        if report:
+            report(0, len(self._source))
         for number, (batch, detections) in enumerate(shown, start=1):
             if report:
                 report(min(number * self._rows, len(self._source)), len(self._source))

@@ -19,6 +19,7 @@ from ssd_jax.evaluate import Evaluator
 from ssd_jax.models.platforms.reductions import all_finite
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, MetricsFile, StepMeans
+from ssd_jax.runs.outcome import format_evaluation
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results, write_results
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.background import prefetch
@@ -43,7 +44,8 @@ _all_finite = jax.jit(all_finite)
 class Trainer:
     """The loop and what it needs; only the main process has `checkpoints` and `metrics`.
 
-    `means` are of the steps that the last line of `metrics` does not tell.
+    `means` are of the steps that the last line of `metrics` does not tell; `evaluated_set` is what
+    the evaluator's set is called, test or validation.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class Trainer:
         metrics: MetricsFile | None,
         is_detector: bool = False,
         means: StepMeans | None = None,
+        evaluated_set: str = "test",
     ):
         self.config, self.folder, self.runner = detector.config, folder, runner
         self.detector, self.train_set, self.evaluator = detector, train_set, evaluator
         self.checkpoints, self.metrics, self.means = checkpoints, metrics, means or StepMeans()
+        self.evaluated_set, self.means_since_evaluation = evaluated_set, StepMeans()
         self.is_main, self.is_detector = checkpoints is not None, is_detector
         self.first_step = int(state.step)
         self.state = runner.replicate(state)
@@ -187,6 +191,7 @@ class Trainer:
         if not self.is_main:
             return
         self.means.add(values)
+        self.means_since_evaluation.add(values)
         if is_due(step, self.config.log_every, self.config.steps):
             means = {f"train/{name}": value for name, value in self.means.take().items()}
             measured = (
@@ -218,20 +223,22 @@ class Trainer:
         if not self.is_main:
             return
         write_results(self.folder, step, self.scores, picture, self.config)
-        score = self.scores[PRIMARY_METRIC]
+        score, is_best = self.scores[PRIMARY_METRIC], False
         if not self._is_evaluated(step):
-            self.checkpoints.save_if_best(
+            is_best = self.checkpoints.save_if_best(
                 self.runner.unreplicate(self.state), step, score, self._notes()
             )
             self.metrics.image(step, "detections", picture)
             self.metrics.write(step, self.scores)
         if math.isnan(score):
             log_line("the test set has no box that counts: scores are nan, no checkpoint is best")
-        post = self.config.postprocess
+        loss = self.means_since_evaluation.take().get("loss")
         log_line(
-            f"step {step}: mAP@.5 {score:.4f} "
-            f"(score > {post.score_threshold}, NMS at {post.iou_threshold})"
-        )
+            format_evaluation(
+                self.config, step, len(self.train_set), self.scores, loss, is_best,
+                self.evaluated_set,
+            )
+        )  # fmt: skip
 
     def _is_evaluated(self, step: int) -> bool:
         return self.metrics.has(step, PRIMARY_METRIC)

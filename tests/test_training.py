@@ -167,7 +167,7 @@ def test_a_detector_is_scored_before_the_first_step_and_kept_until_beaten(
     scored = [line for line in metrics(tmp_path) if PRIMARY_METRIC in line]
     assert [line["step"] for line in scored] == [0, 3]
     said = capsys.readouterr().err
-    assert said.index("step 0: mAP@.5") < said.index("step 3: mAP@.5")
+    assert said.index("step 0/3 (epoch 0/1)") < said.index("step 3/3 (epoch 1/1)")
     assert f"no evaluation was better than mAP@.5 {scored[0][PRIMARY_METRIC]:.4f}" in said
     with Checkpoints(tmp_path / "checkpoints", create=False) as checkpoints:
         assert checkpoints.best_step() == 0 and checkpoints.latest_step() == 3
