@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from ssd_jax.data import color
 from ssd_jax.errors import ConfigError
 from ssd_jax.models import ssd
-from ssd_jax.multibox import matching, postprocess
+from ssd_jax.multibox import losses, matching, postprocess
 from ssd_jax.multibox.priors import Priors, make_priors
 from ssd_jax.parameter_names import matches_any, parameter_names
 from ssd_jax.runtime import devices
@@ -99,7 +99,27 @@ def predict(
     detector: Detector, variables: Variables, images: UInt8[Array, "B H W 3"]
 ) -> Detections:
     """Detections [B, K, …] of images that already have the network's input size."""
-    logits, offsets = apply_network(detector, variables, images)
+    return _detect(detector, *apply_network(detector, variables, images))
+
+
+def predict_with_losses(
+    detector: Detector, variables: Variables, batch: Batch
+) -> tuple[Detections, losses.MultiboxLoss]:
+    """Detections [B, K, …] and undivided losses [B] of image, boxes, labels and image_id.
+
+    The network is applied once. Boxes and labels are those of a training batch (see `types`).
+    Negatives at random follow the number of the image.
+    """
+    logits, offsets = apply_network(detector, variables, batch["image"])
+    targets = jax.vmap(partial(match_targets, detector))(batch["boxes"], batch["labels"])
+    with jax.named_scope("loss"):
+        loss = per_image_losses(detector, logits, offsets, targets, batch["image_id"])
+    return _detect(detector, logits, offsets), loss
+
+
+def _detect(
+    detector: Detector, logits: Float[Array, "B A C"], offsets: Float[Array, "B A 4"]
+) -> Detections:
     config = detector.config
     return postprocess.detect(
         logits, offsets, jnp.asarray(detector.priors.boxes),
@@ -128,6 +148,29 @@ def match_targets(
         negative_threshold=options.negative_threshold,
         conflict_resolution=options.conflict_resolution, strict=options.strict,
     )  # fmt: skip
+
+
+def per_image_losses(
+    detector: Detector,
+    logits: Float[Array, "B A C"],
+    offsets: Float[Array, "B A 4"],
+    targets: Targets,
+    samples: Int[Array, " B"],
+) -> losses.MultiboxLoss:
+    """Undivided losses [B] by the rules of the experiment; `samples` key negatives at random."""
+    options = detector.config.loss
+    loss = partial(
+        losses.multibox_loss,
+        negative_ratio=None if options.negatives == "all" else options.negative_ratio,
+        classification=options.classification, focal=losses.Focal(**options.focal),
+    )  # fmt: skip
+    if options.negatives != "random":
+        return jax.vmap(loss)(logits, offsets, *targets)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(sample_keys(detector, samples))
+    scores = jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:2]))(keys)  # [B, A]
+    return jax.vmap(lambda *arrays: loss(*arrays[:-1], random_scores=arrays[-1]))(
+        logits, offsets, *targets, scores
+    )
 
 
 @jax.named_scope("photometric")

@@ -1,4 +1,4 @@
-"""Evaluation: a data set and weights -> scores, and a picture of detections."""
+"""Evaluation: a data set and weights -> scores, and a picture of what was found."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,12 +14,19 @@ from tqdm import tqdm
 
 from ssd_jax.config.validation import validate
 from ssd_jax.data import loader, sources
+from ssd_jax.data.messages import printable
 from ssd_jax.data.scan import Scan
 from ssd_jax.data.sets import open_set, scored_set
 from ssd_jax.data.sources import Source
-from ssd_jax.detector import Detector, Variables, class_list_errors, predict
+from ssd_jax.detector import (
+    Detector,
+    Variables,
+    class_list_errors,
+    predict,
+    predict_with_losses,
+)
 from ssd_jax.errors import ConfigError, DataError, ResourceError
-from ssd_jax.metrics import coco, thresholds, voc
+from ssd_jax.metrics import coco, losses, thresholds, voc
 from ssd_jax.runs.folder import (
     check_same_detector,
     read_kept_sets,
@@ -31,24 +38,27 @@ from ssd_jax.runs.results import format_scores, write_results
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.background import prefetch
 from ssd_jax.runtime.progress import log_line
-from ssd_jax.types import PLAIN, Batch, Detections
-from ssd_jax.visualize.boxes import draw_boxes
+from ssd_jax.types import PLAIN, Batch
+from ssd_jax.visualize.comparison import draw_comparison
 from ssd_jax.visualize.images import image_grid
 from ssd_jax.weights.class_names import match_class_names
 
 T = TypeVar("T")
 
-_MAX_PICTURES, _COLUMNS = 12, 4
-_DRAWN_SCORE = 0.5  # detections from this score on are drawn
+_MAX_PICTURES, _COLUMNS, _PAD = 12, 2, 12
+_MAX_NAME = 40  # last letters of a file name above a picture
+_DEFAULT_THRESHOLD = 0.5  # of what is drawn, where the evaluation found none
 _GROUND_TRUTH, _DETECTION = ("boxes", "labels", "flags"), ("boxes", "scores", "labels")
+_LOSS = ("classification", "localization", "positives")
 
 
 class Evaluator:
-    """A test set and the compiled `predict`; called with weights it returns their scores.
+    """A test set and the compiled prediction; called with weights it returns their scores.
 
     Each process detects in its rows of each batch; the main process gathers them and computes the
     scores. `set_labels` [C] has the test set's label of each of the detector's, 0 for none; by
-    default they are the same.
+    default they are the same. With them there is no loss: the labels are
+    not those of training.
     """
 
     def __init__(
@@ -60,19 +70,31 @@ class Evaluator:
     ):
         self._detector, self._source, self._runner = detector, source, runner
         self._set_labels = set_labels
-        self._predict = runner.compile_predict(partial(predict, detector))
+        self._has_loss = set_labels is None
+        step = _detect_with_losses if self._has_loss else _detect
+        self._predict = runner.compile_predict(partial(step, detector))
         self._rows = rows_of_a_batch(detector.config)
+        self._padded_boxes = loader.padded_box_count(source)
+        self._thresholds: Mapping[str, float] | None = None  # those of another set
 
-    def on(self, source: Source) -> "Evaluator":
-        """The same for another set with the same classes."""
+    def on(self, source: Source, found: Mapping[str, float]) -> "Evaluator":
+        """The same for another set of these classes, at the thresholds among `found` scores."""
         other = copy.copy(self)
-        other._source = source
+        other._source, other._thresholds = source, thresholds.among(found)
+        other._padded_boxes = max(self._padded_boxes, loader.padded_box_count(source))
         return other
 
-    def __call__(self, variables: Variables) -> tuple[dict[str, float], np.ndarray]:
-        """Scores by name, and a grid of pictures uint8 [H, W, 3]; `variables` are replicated."""
-        local_gt, rows, pictures = {}, [], []
-        for batch, detections in self._detect_batches(variables):
+    def __call__(
+        self, variables: Variables, report: Callable[[int, int], None] | None = None
+    ) -> tuple[dict[str, float], np.ndarray]:
+        """Scores by name, and a picture uint8 [H, W, 3], which only the main process draws.
+
+        The picture has the first images of the main process, with ground truth and detections.
+        `variables` are replicated. `report` is told the number of images that are done, and of all;
+        without it there is a progress bar.
+        """
+        local_gt, rows, drawn = {}, [], []
+        for batch, detections in self._detect_batches(variables, report):
             rows += [
                 {name: batch[name][row] for name in ("image_id", "mask", "size")} | detection
                 for row, detection in enumerate(detections)
@@ -80,26 +102,49 @@ class Evaluator:
             for row in np.flatnonzero(batch["mask"]):
                 image_id = int(batch["image_id"][row])
                 local_gt[image_id] = {name: batch[name][row] for name in _GROUND_TRUTH}
-                if len(pictures) < _MAX_PICTURES:
-                    pictures.append(self._draw(batch["image"][row], detections[row]))
+                if len(drawn) < _MAX_PICTURES:
+                    drawn.append((image_id, detections[row]))
         columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         gathered = distributed.process_allgather(columns)  # [processes, n, …]
         gathered = {k: v.reshape(-1, *v.shape[2:]) for k, v in gathered.items()}
         scores = self._score(gathered, local_gt) if distributed.is_main_process() else {}
-        return distributed.allgather_json(scores)[0], image_grid(pictures, _COLUMNS)
+        scores = distributed.allgather_json(scores)[0]
+        if not distributed.is_main_process():
+            return scores, np.zeros((0, 0, 3), np.uint8)
+        panels = [self._draw(image_id, found, scores) for image_id, found in drawn]
+        return scores, image_grid(panels, _COLUMNS, _PAD)
 
-    def _detect_batches(self, variables: Variables) -> Iterator[tuple[Batch, list[dict]]]:
+    def _detect_batches(
+        self, variables: Variables, report: Callable[[int, int], None] | None = None
+    ) -> Iterator[tuple[Batch, list[dict]]]:
+        """Each batch with what `_detect` or `_detect_with_losses` gives for each of its images."""
         process = distributed.process_index_and_count()
         batches = loader.evaluation_batches(
             self._source, self._detector.config, self._rows, process
         )
-        detected = detect_batches(
-            self._runner, self._predict, variables, ((batch, batch["image"]) for batch in batches)
-        )
-        for batch, detections in tqdm(detected, desc="evaluating", leave=False, disable=None):
+        inputs = ((batch, self._inputs(batch)) for batch in batches)
+        detected = _run_batches(self._runner, self._predict, variables, inputs)
+        hidden = True if report else None  # None: where there is no terminal
+        shown = tqdm(detected, desc="evaluating", leave=False, disable=hidden)
+        if report:
+            report(0, len(self._source))
+        for number, (batch, detections) in enumerate(shown, start=1):
+            if report:
+                report(min(number * self._rows, len(self._source)), len(self._source))
             if self._set_labels is not None:
                 detections = [_relabel(found, self._set_labels) for found in detections]
             yield batch, detections
+
+    def _inputs(self, batch: Batch) -> Batch:
+        """What the devices get of a batch."""
+        if not self._has_loss:
+            return {"image": batch["image"]}
+        rows = range(len(batch["boxes"]))
+        images = [{name: batch[name][row] for name in _GROUND_TRUTH} for row in rows]
+        targets = loader.pad_ground_truth(images, self._detector.config, self._padded_boxes)
+        return targets | {
+            "image": batch["image"], "image_id": batch["image_id"].astype(np.int32)
+        }  # fmt: skip
 
     def _score(self, gathered: dict, local_gt: dict[int, dict]) -> dict[str, float]:
         """Scores of rows [n, …] of all processes.
@@ -128,14 +173,43 @@ class Evaluator:
         if len(image_ids) < len(source):  # files that could not be read are not scored
             source = sources.subset(source, image_ids, "")
         scores |= dict(coco_scores(source, ground_truth, detections))
-        return scores | dict(thresholds.evaluate(matches, classes))
+        scores |= dict(thresholds.evaluate(matches, classes, self._thresholds))
+        return scores | (self._mean_losses(gathered, order) if self._has_loss else {})
 
-    def _draw(self, image: np.ndarray, detection: dict) -> np.ndarray:
-        drawn = detection["scores"] >= _DRAWN_SCORE
-        return draw_boxes(
-            image, detection["boxes"][drawn], detection["labels"][drawn], self._source.classes,
-            scores=detection["scores"][drawn],
+    def _mean_losses(self, gathered: dict, order: list) -> dict[str, float]:
+        classification, localization, positives = (gathered[name][order] for name in _LOSS)
+        options = self._detector.config.loss
+        return dict(
+            losses.evaluate(
+                classification, localization, positives,
+                options.localization_weight, options.normalizer,
+            )
         )  # fmt: skip
+
+    def _draw(self, image_id: int, found: dict, scores: dict[str, float]) -> np.ndarray:
+        """An image as it is in its file, with ground truth and what `predict` would return."""
+        example, classes = self._source[image_id], self._source.classes
+        least = np.array([1.0, *thresholds.select(scores, classes, _DEFAULT_THRESHOLD)])  # [C]
+        kept = (found["scores"] >= least[found["labels"]]) & (found["labels"] > 0)
+        name = printable(self._source.name(image_id))[-_MAX_NAME:]
+        return draw_comparison(
+            example["image"],
+            (example["boxes"], example["labels"]),
+            example["flags"] != PLAIN,
+            (found["boxes"][kept], found["labels"][kept]),
+            found["scores"][kept],
+            classes,
+            (f"{name}: ground truth", "detections"),
+        )
+
+
+def _detect(detector: Detector, variables: Variables, batch: Batch) -> dict:
+    return predict(detector, variables, batch["image"])._asdict()
+
+
+def _detect_with_losses(detector: Detector, variables: Variables, batch: Batch) -> dict:
+    detections, loss = predict_with_losses(detector, variables, batch)
+    return detections._asdict() | {name: getattr(loss, name) for name in _LOSS}
 
 
 def _relabel(found: dict, set_labels: Int[np.ndarray, " C"]) -> dict:
@@ -173,20 +247,34 @@ def detect_batches(
     `batches` are pairs of anything and images [b, H, W, 3]; they are made in a background thread.
     While a batch is used, the devices compute the next one, and the one after is made.
     """
-    sharded = ((batch, runner.shard({"image": images})) for batch, images in batches)
+    inputs = ((batch, {"image": images}) for batch, images in batches)
+
+    def detect(variables: Variables, rows: Batch) -> dict:
+        return compiled_predict(variables, rows["image"])._asdict()
+
+    return _run_batches(runner, detect, variables, inputs)
+
+
+def _run_batches(
+    runner: devices.Runner,
+    compiled: Callable,
+    variables: Variables,
+    batches: Iterable[tuple[T, Batch]],
+) -> Iterator[tuple[T, list[dict]]]:
+    """`detect_batches` of a function (variables, batch on the devices) -> dict of [B, …]."""
+    sharded = ((batch, runner.shard(inputs)) for batch, inputs in batches)
     running = None
     with closing(prefetch(sharded)) as on_devices:
-        for batch, rows in on_devices:
-            detections = compiled_predict(variables, rows["image"])
+        for batch, inputs in on_devices:
+            found = compiled(variables, inputs)
             if running is not None:
-                yield running[0], _rows(runner, running[1])
-            running = batch, detections
+                yield running[0], _rows(runner.to_host(running[1]))
+            running = batch, found
     if running is not None:
-        yield running[0], _rows(runner, running[1])
+        yield running[0], _rows(runner.to_host(running[1]))
 
 
-def _rows(runner: devices.Runner, detections: Detections) -> list[dict]:
-    columns = runner.to_host(detections)._asdict()
+def _rows(columns: dict) -> list[dict]:
     return [
         {name: values[row] for name, values in columns.items()}
         for row in range(len(columns["labels"]))

@@ -52,6 +52,7 @@ def main() -> None:
 def _run(profiled: range) -> None:
     from ssd_jax.evaluate import evaluate_run
     from ssd_jax.runs.folder import read_run_info
+    from ssd_jax.runs.outcome import format_end
     from ssd_jax.runs.results import PRIMARY_METRIC, format_scores
     from ssd_jax.runtime import distributed
     from ssd_jax.training import train_and_evaluate
@@ -59,11 +60,15 @@ def _run(profiled: range) -> None:
     given = flags.FLAGS
     folder = Path(given.workdir or default_workdir()).expanduser()
     config = given.config if given.config is not None else read_run_info(folder).config
-    if given.mode == "train":
+    is_training = given.mode == "train"
+    if is_training:
         scores = train_and_evaluate(config, folder, profiled)
     else:
         scores = evaluate_run(folder, config, given.checkpoint)
     if not distributed.is_main_process():
+        return
+    if is_training:
+        print(format_end(folder, scores))
         return
     print(format_scores(scores, config))
     print(f"scores      {folder / 'results.json'}\npictures    {folder / 'pictures'}")

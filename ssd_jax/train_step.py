@@ -21,10 +21,9 @@ from ssd_jax.detector import (
     jitter_colors,
     match_targets,
     normalize_images,
-    sample_keys,
+    per_image_losses,
 )
 from ssd_jax.models.platforms.reductions import finite_by_vector, global_norm
-from ssd_jax.multibox import losses
 from ssd_jax.optimizer import (
     create_optimizer,
     frozen_batch_norms,
@@ -33,7 +32,7 @@ from ssd_jax.optimizer import (
     update_ema,
 )
 from ssd_jax.runtime import devices
-from ssd_jax.types import Batch, Targets
+from ssd_jax.types import Batch
 
 Metrics = dict[str, Array]
 
@@ -100,7 +99,7 @@ def train_step(detector: Detector, state: TrainState, batch: Batch) -> tuple[Tra
         with frozen_batch_norms(config.optim.frozen):
             (logits, offsets), batch_stats = _apply_in_training(detector, variables, images)
         with jax.named_scope("loss"):
-            loss = _per_image_losses(detector, logits, offsets, targets, batch["sample"])
+            loss = per_image_losses(detector, logits, offsets, targets, batch["sample"])
         weight = _loss_normalizers(detector, loss.positives)
         per_image = loss.classification + config.loss.localization_weight * loss.localization
         return (weight * per_image).sum(), (loss, weight, per_image, batch_stats)
@@ -169,29 +168,6 @@ def _apply_in_training(
     return (
         jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs),
         jax.tree.map(lambda leaf: leaf / groups, total),
-    )
-
-
-def _per_image_losses(
-    detector: Detector,
-    logits: Float[Array, "B A C"],
-    offsets: Float[Array, "B A 4"],
-    targets: Targets,
-    samples: Int[Array, " B"],
-) -> losses.MultiboxLoss:
-    """Undivided losses [B]."""
-    options = detector.config.loss
-    loss = partial(
-        losses.multibox_loss,
-        negative_ratio=None if options.negatives == "all" else options.negative_ratio,
-        classification=options.classification, focal=losses.Focal(**options.focal),
-    )  # fmt: skip
-    if options.negatives != "random":
-        return jax.vmap(loss)(logits, offsets, *targets)
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(sample_keys(detector, samples))
-    scores = jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:2]))(keys)  # [B, A]
-    return jax.vmap(lambda *arrays: loss(*arrays[:-1], random_scores=arrays[-1]))(
-        logits, offsets, *targets, scores
     )
 
 

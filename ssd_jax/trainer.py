@@ -24,11 +24,12 @@ from ssd_jax.models.platforms.reductions import all_finite
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.load import restore_variables
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS, MetricsFile, StepMeans
+from ssd_jax.runs.outcome import format_evaluation
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results, write_results
 from ssd_jax.runtime import devices, distributed
 from ssd_jax.runtime.background import prefetch
 from ssd_jax.runtime.profiler import StepTrace
-from ssd_jax.runtime.progress import Progress, log_line
+from ssd_jax.runtime.progress import EVALUATION, SAVE, Progress, log_line
 from ssd_jax.runtime.signals import StopSignals
 from ssd_jax.train_step import TrainState, inference_variables, train_step
 from ssd_jax.types import Batch
@@ -72,6 +73,7 @@ class Trainer:
         self.checkpoints, self.metrics = checkpoints, metrics
         self.means = StepMeans(notes.get(STEP_MEANS))
         self.stopping = EarlyStopping(self.config.patience, notes.get(EARLY_STOPPING))
+        self.means_since_evaluation = StepMeans()
         self.is_main, self.is_detector = checkpoints is not None, is_detector
         self.first_step = int(state.step)
         self.state = runner.replicate(state)
@@ -79,7 +81,7 @@ class Trainer:
         self.scores: dict[str, float] = {}
         self.progress = Progress(
             self.first_step, self.config.steps, self.config.batch_size, self.config.eval_every,
-            shown=self.is_main,
+            self.config.save_every, shown=self.is_main,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -96,8 +98,7 @@ class Trainer:
         distributed.barrier("ready")  # a step waits only a limited time for a late process
         if self.first_step >= last_step or self.stopping.is_over:
             return self._already_done()
-        if self.is_main:
-            log_line("compiling the training step: seconds, or minutes on a slow machine")
+        self.progress.show_compilation()
         pending = None  # the last step whose metrics have not been read
         # The next batch is read and sent to the devices while a step runs.
         with closing(prefetch(self._device_batches())) as batches:
@@ -118,9 +119,10 @@ class Trainer:
                 if should_evaluate or should_stop or is_due(step, config.save_every, last_step):
                     self._report_step(pending)
                     pending = None
-                    with self.progress.paused():
+                    with self.progress.paused(SAVE):
                         self._save(step)
-                        if should_evaluate:
+                    if should_evaluate:
+                        with self.progress.paused(EVALUATION):
                             self._evaluate(step)
                 if should_stop:
                     raise Interrupted(
@@ -164,12 +166,15 @@ class Trainer:
         if not (is_trained or (step == 0 and self.is_detector)):
             return
         is_evaluated = self.is_main and self._is_evaluated(step)
-        score = self.metrics.value(step, PRIMARY_METRIC) if is_evaluated else math.nan
+        score = (
+            self.metrics.values(step).get(PRIMARY_METRIC, math.nan) if is_evaluated else math.nan
+        )
         is_evaluated, score = distributed.allgather_json([is_evaluated, score])[0]
         if is_evaluated:
             self.stopping.update(score)
         else:
-            self._evaluate(step)
+            with self.progress.paused(EVALUATION):
+                self._evaluate(step)
 
     def _already_done(self) -> dict[str, float]:
         step, config = self.first_step, self.config
@@ -191,8 +196,9 @@ class Trainer:
             return self.scores
         variables, best_step = self._best_variables()
         is_test = self.sets.test is not None
-        evaluator = self.evaluator.on(self.sets.test) if is_test else self.evaluator
-        scores, picture = evaluator(self.runner.replicate(variables))
+        chosen = self.metrics.values(best_step) if self.metrics else {}
+        evaluator = self.evaluator.on(self.sets.test, chosen) if is_test else self.evaluator
+        scores, picture = evaluator(self.runner.replicate(variables), self.progress.show_evaluation)
         if self.is_main:
             if is_test and not self.metrics.has(best_step, _TEST + PRIMARY_METRIC):
                 named = {_TEST + name: value for name, value in scores.items()}
@@ -245,6 +251,7 @@ class Trainer:
         if not self.is_main:
             return
         self.means.add(values)
+        self.means_since_evaluation.add(values)
         if is_due(step, self.config.log_every, self.config.steps):
             means = {f"train/{name}": value for name, value in self.means.take().items()}
             measured = (
@@ -270,30 +277,36 @@ class Trainer:
 
     def _evaluate(self, step: int) -> None:
         """Score the state, write the scores, and save the state if it is the best."""
-        self.scores, picture = self.evaluator(inference_variables(self.state))
+        self.scores, picture = self.evaluator(
+            inference_variables(self.state), self.progress.show_evaluation
+        )
         score, notes = self.scores[PRIMARY_METRIC], self._notes()
         is_evaluated = self.is_main and self._is_evaluated(step)
         if not distributed.allgather_json(is_evaluated)[0]:
             self.stopping.update(score)
         if not self.is_main:
             return
-        is_last = step == self.config.steps or self.stopping.is_over
+        is_best, is_last = False, step == self.config.steps or self.stopping.is_over
         write_results(
             self.folder, step, self.scores, picture, self.config, choosing_set(self.config),
             step if is_last else None,
         )  # fmt: skip
         if not is_evaluated:
-            self.checkpoints.save_if_best(self.runner.unreplicate(self.state), step, score, notes)
+            is_best = self.checkpoints.save_if_best(
+                self.runner.unreplicate(self.state), step, score, notes
+            )
             self.metrics.image(step, "detections", picture)
             self.metrics.write(step, self.scores)
         if math.isnan(score):
             which = choosing_set(self.config)
             log_line(f"the {which} set has no box that counts: scores are nan, none is the best")
-        post = self.config.postprocess
+        loss = self.means_since_evaluation.take().get("loss")
         log_line(
-            f"step {step}: mAP@.5 {score:.4f} "
-            f"(score > {post.score_threshold}, NMS at {post.iou_threshold})"
-        )
+            format_evaluation(
+                self.config, step, len(self.train_set), self.scores, loss, is_best,
+                "test" if self.sets.val is None else "validation",
+            )
+        )  # fmt: skip
 
     def _is_evaluated(self, step: int) -> bool:
         return self.metrics.has(step, PRIMARY_METRIC)

@@ -279,13 +279,13 @@ def test_abstract_state_is_the_states_shape():
 
 def test_the_reported_rate_is_the_one_that_was_used_also_after_a_skipped_step(monkeypatch):
     """Without momentum and decay an update is the rate times the gradient."""
-    losses_of = train_step_module._per_image_losses
+    losses_of = train_step_module.per_image_losses
 
     def poisoned(detector, logits, offsets, targets, samples):
         loss = losses_of(detector, logits, offsets, targets, samples)
         return loss._replace(localization=jnp.where(samples < 0, jnp.inf, loss.localization))
 
-    monkeypatch.setattr(train_step_module, "_per_image_losses", poisoned)
+    monkeypatch.setattr(train_step_module, "per_image_losses", poisoned)
     config = {"optim__warmup_steps": 10, "optim__momentum": 0.0, "optim__weight_decay": 0.0,
               "optim__clip_norm": 0.0, "steps": 20, "optim__learning_rate": 0.5}  # fmt: skip
     _, state, compiled = one_device(**config)

@@ -17,14 +17,14 @@ from image_files import write_image
 from ssd_jax import evaluate, train_step, trainer, training
 from ssd_jax.data.sets import open_sets
 from ssd_jax.data.sources import make_source
-from ssd_jax.detector import build_detector
+from ssd_jax.detector import build_detector, per_image_losses
 from ssd_jax.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 from ssd_jax.runs.checkpoint import Checkpoints
 from ssd_jax.runs.folder import RunInfo, read_saved_classes, run_metadata, write_run_files
 from ssd_jax.runs.load import load_run
 from ssd_jax.runs.metrics import NONDETERMINISTIC_METRICS
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results
-from ssd_jax.train_step import _per_image_losses, abstract_state
+from ssd_jax.train_step import abstract_state
 
 
 def final_state(folder, config):
@@ -167,7 +167,7 @@ def test_a_detector_is_scored_before_the_first_step_and_kept_until_beaten(
     scored = [line for line in metrics(tmp_path) if PRIMARY_METRIC in line]
     assert [line["step"] for line in scored] == [0, 3]
     said = capsys.readouterr().err
-    assert said.index("step 0: mAP@.5") < said.index("step 3: mAP@.5")
+    assert said.index("step 0/3 (epoch 0/1)") < said.index("step 3/3 (epoch 1/1)")
     assert f"no evaluation was better than mAP@.5 {scored[0][PRIMARY_METRIC]:.4f}" in said
     with Checkpoints(tmp_path / "checkpoints", create=False) as checkpoints:
         assert checkpoints.best_step() == 0 and checkpoints.latest_step() == 3
@@ -180,8 +180,8 @@ def test_what_is_better_than_the_start_is_the_best(whole, tmp_path, monkeypatch,
     scores = iter([0.1, 0.2])
     call = trainer.Evaluator.__call__
 
-    def evaluated(self, variables):
-        found, picture = call(self, variables)
+    def evaluated(self, *arguments):
+        found, picture = call(self, *arguments)
         return found | {PRIMARY_METRIC: next(scores)}, picture
 
     monkeypatch.setattr(trainer.Evaluator, "__call__", evaluated)
@@ -304,7 +304,7 @@ def test_evaluation_with_another_detector_is_refused(whole):
 
 def poison(monkeypatch, steps, rows=4):
     """Make the loss of the first image of these steps (counted from 1) infinite."""
-    honest = _per_image_losses
+    honest = per_image_losses
     samples = jnp.int32([(number - 1) * rows for number in steps])
 
     def poisoned(detector, logits, offsets, targets, batch_samples):
@@ -312,7 +312,7 @@ def poison(monkeypatch, steps, rows=4):
         bad = (batch_samples[:, None] == samples[None]).any(1)
         return loss._replace(localization=jnp.where(bad, jnp.inf, loss.localization))
 
-    monkeypatch.setattr(train_step, "_per_image_losses", poisoned)
+    monkeypatch.setattr(train_step, "per_image_losses", poisoned)
 
 
 def no_pictures(monkeypatch):

@@ -76,8 +76,8 @@ def recompilation(rounds: int, quick: bool) -> Iterator[Row]:
     class CountingEvaluator(Evaluator):
         """Counts the compiled programs after each evaluation."""
 
-        def __call__(self, variables):
-            scores = super().__call__(variables)
+        def __call__(self, *arguments):
+            scores = super().__call__(*arguments)
             counts.append(len(compiled.names))
             return scores
 

@@ -88,6 +88,19 @@ def training_ground_truth(
     return _training_ground_truth(ground_truth, _read_rules(config), sample)
 
 
+def pad_ground_truth(images: Sequence[Example], config: ConfigDict, pad_to: int) -> Batch:
+    """boxes [b, M, 4] and labels [b, M] of whole images, as training has them, M = `pad_to`.
+
+    Nothing is augmented. Each image has boxes, labels and flags.
+    """
+    rules = _read_rules(config)._replace(operations=[])
+    rows = [_training_ground_truth(image, rules, sample=0)[1:] for image in images]
+    return {
+        "boxes": np.stack([_pad_rows(boxes, pad_to) for boxes, _ in rows]),
+        "labels": np.stack([_pad_rows(labels.astype(np.int32), pad_to) for _, labels in rows]),
+    }
+
+
 class _Rules(NamedTuple):
     """What the config says of a training example. To ask a ConfigDict takes 2 µs a field."""
 

@@ -13,7 +13,7 @@ from ssd_jax.detector import Detector, Variables, abstract_variables, build_dete
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.runs import checkpoint
 from ssd_jax.runs.folder import RunInfo, read_run_info
-from ssd_jax.runs.metrics import read_metrics
+from ssd_jax.runs.metrics import read_metrics, values_of_step
 
 
 class LoadedRun(NamedTuple):
@@ -52,15 +52,8 @@ def restore_run(folder: Path, run: RunInfo, which: str = "best") -> LoadedRun:
     detector = detector._replace(priors=detector.priors._replace(boxes=run.priors))
     with checkpoint.Checkpoints(folder / "checkpoints", create=False) as checkpoints:
         variables, step = restore_variables(checkpoints, which, detector)
-    return LoadedRun(detector, variables, run.classes, step, _read_scores(folder, step))
-
-
-def _read_scores(folder: Path, step: int) -> dict[str, float]:
-    """The numbers that the history of the run has of a step; {} where it has none."""
-    lines = read_metrics(folder / "metrics.jsonl")
-    found = [line for line in lines if line["step"] == step]
-    numbers = (item for line in found for item in line.items() if item[1] is not None)
-    return {name: float(value) for name, value in numbers}
+    scores = values_of_step(read_metrics(folder / "metrics.jsonl"), step)
+    return LoadedRun(detector, variables, run.classes, step, scores)
 
 
 def restore_variables(

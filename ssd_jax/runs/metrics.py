@@ -48,6 +48,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [rename_metrics(line) for line in lines]
 
 
+def values_of_step(lines: list[dict[str, Any]], step: int) -> dict[str, float]:
+    """The numbers that lines of `read_metrics` have of a step, without what is null."""
+    found = [line for line in lines if line["step"] == step]
+    numbers = (item for line in found for item in line.items() if item[1] is not None)
+    return {name: float(value) for name, value in numbers}
+
+
 class StepMeans:
     """Means of the metrics of the steps since the last line of `metrics.jsonl`.
 
@@ -111,11 +118,9 @@ class MetricsFile:
         """Whether the value `name` of step `step` is already written."""
         return any(line["step"] == step and name in line for line in read_metrics(self._path))
 
-    def value(self, step: int, name: str) -> float:
-        """The value `name` that is written of step `step`; NaN where it is null or absent."""
-        lines = [each for each in read_metrics(self._path) if each["step"] == step]
-        found = [line[name] for line in lines if line.get(name) is not None]
-        return found[-1] if found else math.nan
+    def values(self, step: int) -> dict[str, float]:
+        """What is written of step `step`, without what is null."""
+        return values_of_step(read_metrics(self._path), step)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture uint8 [H, W, 3] for TensorBoard."""

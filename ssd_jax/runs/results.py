@@ -31,7 +31,7 @@ def write_results(
     ended after `last_step`, whichever step is scored.
     """
     which = which or scored_set(config)
-    values = {k: (None if math.isnan(v) else round(v, 6)) for k, v in scores.items()}
+    values = {k: (round(v, 6) if math.isfinite(v) else None) for k, v in scores.items()}
     content = {"step": step, **_conditions(config, which), "chosen_by": choosing_set(config)}
     if last_step is not None:
         content["training"] = {"last_step": last_step, **_length(config)}

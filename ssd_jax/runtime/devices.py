@@ -36,7 +36,7 @@ class Pmap:
         return jax.pmap(step, self.axis_name, devices=self.devices, donate_argnums=0)
 
     def compile_predict(self, predict: Callable) -> Callable:
-        """A function (variables, images) -> tree of [B, …]."""
+        """A function (variables, batch or images) -> tree of [B, …]."""
         return jax.pmap(predict, self.axis_name, devices=self.devices)
 
     def replicate(self, tree: Tree) -> Tree:
@@ -107,7 +107,7 @@ class Jit:
         return jax.jit(step, donate_argnums=0, out_shardings=(self._replicated, None))
 
     def compile_predict(self, predict: Callable) -> Callable:
-        """A function (variables, images) -> tree of [B, …]."""
+        """A function (variables, batch or images) -> tree of [B, …]."""
         return jax.jit(predict, out_shardings=self._sharded)
 
     def replicate(self, tree: Tree) -> Tree:

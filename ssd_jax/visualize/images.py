@@ -23,7 +23,9 @@ def save_image(path: Path, image: Image) -> None:
     """
     if not cv2.haveImageWriter(str(path)):
         raise ConfigError(f"{path}: no format of pictures has this suffix; write .png or .jpg")
-    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    # Photographs are half as large as by the default, which changes the strategy too.
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if path.suffix.lower() == ".png" else []
+    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     write_bytes(path, encoded.tobytes())
 
 
@@ -54,17 +56,18 @@ def image_grid(images: Sequence[AnyImage], columns: int, pad: int = 4) -> Image:
     shape = (rows * (height + pad) + pad, columns * (width + pad) + pad, 3)
     canvas = np.full(shape, 255, np.uint8)
     for i, image in enumerate(images):
-        fitted = _scale_to_fit(image, height, width)
+        fitted = scale_to_fit(image, height, width)
         top = pad + i // columns * (height + pad) + (height - fitted.shape[0]) // 2
         left = pad + i % columns * (width + pad) + (width - fitted.shape[1]) // 2
         canvas[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
     return canvas
 
 
-def _scale_to_fit(image: AnyImage, height: int, width: int) -> AnyImage:
+def scale_to_fit(image: AnyImage, height: int, width: int) -> AnyImage:
     """The image, scaled to the largest size that fits, its aspect kept."""
     scale = min(height / image.shape[0], width / image.shape[1])
     if scale == 1:
         return image
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR  # no aliasing
+    return cv2.resize(image, size, interpolation=interpolation)

@@ -10,9 +10,6 @@ import pytest
 from ssd_jax.errors import ResourceError
 from ssd_jax.runs.metrics import MetricsFile, read_metrics
 from ssd_jax.runs.results import PRIMARY_METRIC, read_results
-from ssd_jax.runtime import devices
-from ssd_jax.runtime import progress as progress_module
-from ssd_jax.runtime.progress import Progress, format_duration
 
 
 def lines(folder):
@@ -168,95 +165,6 @@ def test_a_disk_that_fills_up_under_tensorboard_stops_nothing(tmp_path, capsys):
 
 
 NOISE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"),
-        (59.0, "59 s"),
-        (200.0, "3 min 20 s"),
-        (3600.0, "1 h 00 min"),
-        (18240.0, "5 h 04 min"),
-    ],
-)
-def test_durations_read_well(seconds, text):
-    assert format_duration(seconds) == text
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Seconds that pass only where a test says so, in a list of one."""
-    now = [0.0]
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-    return now
-
-
-def printed(capsys):
-    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
-
-
-def test_progress_off_a_terminal_is_a_line_now_and_then(clock, capsys, monkeypatch):
-    """Four seconds a step, three of them without a batch; sixteen images a step."""
-    monkeypatch.setattr(devices, "peak_memory_gib", lambda: 2.5)
-    progress = Progress(0, 20, 16, eval_every=8)
-
-    def slowly():
-        for _ in range(20):
-            clock[0] += 3.0
-            yield {}
-
-    for step, _ in enumerate(progress.timed(slowly()), 1):
-        clock[0] += 1.0
-        progress.update(step, float(step) if step != 5 else math.nan)
-    progress.close()
-    end = "4.0 images/s  75% waiting for data  2.5 GiB"
-    assert printed(capsys) == [
-        f"step 3/20  loss 2.000  {end}  evaluation in 20 s  1 min 08 s left",
-        f"step 6/20  loss 5.000  {end}  evaluation in 8 s  56 s left",
-        f"step 9/20  loss 8.000  {end}  evaluation in 28 s  44 s left",
-        f"step 12/20  loss 11.000  {end}  evaluation in 16 s  32 s left",
-        f"step 15/20  loss 14.000  {end}  evaluation in 4 s  20 s left",
-        f"step 18/20  loss 17.000  {end}  8 s left",
-        f"step 20/20  loss 19.500  {end}  0 s left",
-    ]
-
-
-def test_a_backend_without_memory_figures_shows_none(clock, capsys):
-    progress = Progress(0, 1, 1)
-    clock[0] += 1.0
-    progress.update(1, 1.0)
-    progress.close()
-    (line,) = printed(capsys)
-    assert "GiB" not in line and "evaluation" not in line
-
-
-def test_rate_and_waiting_are_told_since_the_last_time(clock):
-    """Two readers, each of its own time; what an evaluation takes is no part of it."""
-    progress = Progress(0, 10, 8)
-    seconds = iter([4.0, 0.0])
-
-    def batches():
-        for wait in seconds:
-            clock[0] += wait
-            yield {}
-
-    stream = progress.timed(batches())
-    next(stream)
-    clock[0] += 4.0
-    assert progress.measure("line", 1) == (8 / 8.0, 0.5)
-    assert progress.measure("line", 1) is None
-    with progress.paused():
-        clock[0] += 100.0
-    next(stream)
-    clock[0] += 8.0
-    assert progress.measure("line", 3) == (16 / 8.0, 0.0)
-    assert progress.measure("metrics", 3) == (24 / 16.0, 0.25)
-    progress.restart_clock(3)
-    clock[0] += 1.0
-    assert progress.measure("metrics", 3) is None
-    assert progress.measure("metrics", 4) == (8.0, 0.0)
-    progress.close()
 
 
 def test_what_does_not_log_does_not_pay_for_tensorboard():

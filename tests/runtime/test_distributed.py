@@ -121,6 +121,8 @@ def test_what_several_processes_see_comes_together_in_order(tmp_path, count):
         examples = list(sources.make_source(config.data.test, config))
         means = [augment.resize(e, config.image_size, (0.0,) * 3)["image"].mean() for e in examples]
         np.testing.assert_allclose(np.ravel(told["found"]), np.array(means) / 2, rtol=1e-5)
+        assert told["eval/cls_loss"] == pytest.approx(np.mean(means) / 2, rel=1e-5)
+        assert told["eval/loc_loss"] == pytest.approx(np.mean(means), rel=1e-5)
         assert told["truths"] == [example["boxes"].tolist() for example in examples]
         assert told["sizes"] == [list(example["size"]) for example in examples]
 
