@@ -16,7 +16,7 @@ from ssd_jax.config.validation import validate
 from ssd_jax.data import loader, sources
 from ssd_jax.data.messages import printable
 from ssd_jax.data.scan import Scan
-from ssd_jax.data.sets import open_set, scored_set
+from ssd_jax.data.sets import choosing_set, open_set, scored_set
 from ssd_jax.data.sources import Source
 from ssd_jax.detector import (
     Detector,
@@ -299,7 +299,10 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
     # The main process's: a live run may save between the reads of two processes.
     loaded = (run.variables, np.int32(run.step))
     variables, step = distributed.broadcast_from_main(lambda: loaded, loaded)
-    scores, picture = Evaluator(detector, source, runner, set_labels)(runner.replicate(variables))
+    evaluator = Evaluator(detector, source, runner, set_labels)
+    if choosing_set(saved.config) == "val" and scored_set(config) == "test" and set_labels is None:
+        evaluator = evaluator.on(source, run.scores)  # the run's own thresholds, as `predict`
+    scores, picture = evaluator(runner.replicate(variables))
     if distributed.is_main_process():
         try:
             write_results(folder, int(step), scores, picture, config)
