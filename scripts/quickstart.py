@@ -34,7 +34,7 @@ def main() -> None:
     scenes = Shapes("val", 4, tuple(flags.FLAGS.config.image_size))
     for i in range(len(scenes)):
         save_image(folder / "unseen" / f"{i}.png", scenes[i]["image"])
-    print("\nNext:")
+    print("\nTo try here:")
     if "VIRTUAL_ENV" not in os.environ and sys.prefix != sys.base_prefix:
         print(f"source {os.path.relpath(sys.prefix)}/bin/activate")
     print(f"python -m ssd_jax.predict --workdir={folder} --input={folder}/unseen --output=found")

@@ -152,6 +152,8 @@ class Evaluator:
         Ground truth of images that another process read is read from the source.
         """
         order = [row for row in np.argsort(gathered["image_id"]) if gathered["mask"][row]]
+        if not order:
+            raise DataError(f"none of {len(self._source)} images to score can be read any more")
         detections = [{name: gathered[name][row] for name in _DETECTION} for row in order]
         image_ids, sizes = (gathered[name][order].tolist() for name in ("image_id", "size"))
         ground_truth = []

@@ -1,5 +1,6 @@
 """Evaluation: the loss of a set, against a slow one, for any batch, devices and processes."""
 
+import json
 from functools import partial
 
 import jax
@@ -8,11 +9,14 @@ import numpy as np
 import oracles
 import oracles_matching
 import pytest
+from PIL import Image
 
 from ssd_jax import evaluate
-from ssd_jax.data import augment
+from ssd_jax.data import augment, sources
 from ssd_jax.data.formats.shapes import Shapes
+from ssd_jax.data.sets import open_set
 from ssd_jax.detector import apply_network, build_detector, init_variables
+from ssd_jax.errors import DataError
 from ssd_jax.runtime import devices
 from ssd_jax.types import CROWD, DIFFICULT, PLAIN
 
@@ -160,3 +164,34 @@ def test_what_a_picture_has(monkeypatch, scores, drawn):
     assert seen["ignore"].any() and not seen["ignore"].all()
     assert seen["scores"] == pytest.approx(drawn)
     assert "shapes/test/3" in seen["captions"][0]
+
+
+def test_a_file_that_fails_later_is_not_scored(tmp_path):
+    """Scores are those of the other images, the COCO numbers of an annotation file too."""
+    images, annotations = [], []
+    for i in range(5):
+        scene = Shapes("test", 5, (48, 40))[i]
+        Image.fromarray(scene["image"]).save(tmp_path / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "width": 40, "height": 48})
+        boxes = scene["boxes"] * (40, 48, 40, 48)
+        for box, label in zip(boxes.tolist(), scene["labels"].tolist()):
+            annotations.append({
+                "id": len(annotations), "image_id": i, "category_id": label,
+                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+            })  # fmt: skip
+    categories = [{"id": i, "name": name} for i, name in enumerate("abcd", 1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    config = config_of(data__bad="skip", data__test=(f"coco:{tmp_path}:{tmp_path / 'a.json'}",))
+    source = open_set(config, "test")
+    runner, detector = devices.get_runner("pmap"), build_detector(config, 5, "batch")
+    variables = runner.replicate(init_variables(detector))
+    evaluator = evaluate.Evaluator(detector, source, runner)
+    others, _ = evaluator.on(sources.subset(source, [0, 1, 3, 4], "others"), {})(variables)
+    (tmp_path / "2.png").write_bytes(b"no image")
+    scores, picture = evaluator.on(source, {})(variables)
+    assert scores == pytest.approx(others, nan_ok=True) and picture.size
+    for i in range(5):
+        (tmp_path / f"{i}.png").unlink()
+    with pytest.raises(DataError, match="none of 5 images to score can be read any more"):
+        evaluator(variables)
