@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
+from ssd_jax.models.batch_norm import BatchNormVariables
 from ssd_jax.models.platforms.reductions import global_norm
 from ssd_jax.parameter_names import matches_any, parameter_mask
 
@@ -96,7 +97,8 @@ def frozen_batch_norms(patterns: Sequence[str]) -> AbstractContextManager:
 
     def interceptor(function, arguments, options, context):
         name = "/".join((*context.module.path, "scale"))
-        is_norm = isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__"
+        kinds = nn.BatchNorm | BatchNormVariables
+        is_norm = isinstance(context.module, kinds) and context.method_name == "__call__"
         if is_norm and matches_any(name, patterns):
             options = options | {"use_running_average": True}
         return function(*arguments, **options)

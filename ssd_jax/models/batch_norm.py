@@ -32,9 +32,10 @@ class BatchNormVariables(nn.Module):
     momentum: float
 
     @nn.compact
-    def __call__(self, channels: int) -> Norm:
+    def __call__(self, channels: int, use_running_average: bool) -> tuple[Norm, bool]:
+        """The variables, and whether the running statistics are used, as `optim.frozen` may say."""
         zeros, ones = jnp.zeros(channels), jnp.ones(channels)
-        return Norm(
+        norm = Norm(
             self.param("scale", nn.initializers.ones, (channels,), jnp.float32),
             self.param("bias", nn.initializers.zeros, (channels,), jnp.float32),
             Statistics(
@@ -42,6 +43,7 @@ class BatchNormVariables(nn.Module):
                 self.variable("batch_stats", "var", lambda: ones).value,
             ),
         )
+        return norm, use_running_average
 
     def update(self, batch: Statistics) -> None:
         """Move the running statistics toward those of a batch; not while variables are made."""

@@ -91,14 +91,21 @@ class Backbone(nn.Module):
             "Conv2d_2_depthwise": (3, 3, 1, depth(64)),
         }
         norms = [BatchNormVariables(self.norm_momentum, name=name + NORM_SUFFIX) for name in shapes]
-        layers = [
-            ConvNorm(Kernel(shape, KERNEL_INIT, name=name)(), norm(shape[-1]))
-            for (name, shape), norm in zip(shapes.items(), norms)
-        ]
+        kernels = [Kernel(shape, KERNEL_INIT, name=name)() for name, shape in shapes.items()]
+        variables, evaluated = zip(
+            *(
+                norm(shape[-1], use_running_average=not train)
+                for norm, shape in zip(norms, shapes.values())
+            )
+        )
         axis_name = None if self.is_initializing() else self.axis_name
-        settings = {"train": train, "epsilon": NORM_EPSILON, "axis_name": axis_name}
-        x, statistics = first_layers(images, layers, partial(batch_norm, **settings))
-        if train:
-            for norm, batch in zip(norms, statistics):
+        normalize = partial(batch_norm, epsilon=NORM_EPSILON, axis_name=axis_name)
+        x, statistics = first_layers(
+            images,
+            [ConvNorm(kernel, norm) for kernel, norm in zip(kernels, variables)],
+            [partial(normalize, train=not is_evaluated) for is_evaluated in evaluated],
+        )
+        for norm, batch, is_evaluated in zip(norms, statistics, evaluated):
+            if not is_evaluated:
                 norm.update(batch)
         return x

@@ -178,7 +178,12 @@ def test_lite_heads_average_as_their_backbone_does():
 
 @pytest.mark.parametrize(
     "model",
-    [config("mobilenet_v3", head="lite"), config("resnet", depth=34), config("resnet", depth=50)],
+    [
+        config("mobilenet_v1"),
+        config("mobilenet_v3", head="lite"),
+        config("resnet", depth=34),
+        config("resnet", depth=50),
+    ],
 )
 def test_frozen_norms_are_only_evaluated(model):
     """Statistics that nothing updates are handed on as they came."""

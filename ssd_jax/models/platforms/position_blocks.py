@@ -33,27 +33,28 @@ class ConvNorm(NamedTuple):
 
 
 def first_layers(
-    images: Float[Array, "B H W 3"], layers: Sequence[ConvNorm], normalize: Normalize
+    images: Float[Array, "B H W 3"], layers: Sequence[ConvNorm], normalizers: Sequence[Normalize]
 ) -> Maps:
     """Convolution, norm and ReLU6 of the four layers of `STRIDES`, in the dtype of the images.
 
-    `normalize` is `batch_norm` with its settings. Also returns the statistics of each norm.
+    `normalizers` are `batch_norm` with its settings, of each layer. Also returns the statistics of
+    each norm.
     """
     if any(-(-side // 2) % 2 for side in images.shape[1:3]):  # the map of Conv2d_0 has no blocks
-        return by_positions(images, layers, normalize)
+        return by_positions(images, layers, normalizers)
     return lax.platform_dependent(
         images, list(layers),
-        tpu=partial(by_blocks, normalize=normalize),
-        default=partial(by_positions, normalize=normalize),
+        tpu=partial(by_blocks, normalizers=normalizers),
+        default=partial(by_positions, normalizers=normalizers),
     )  # fmt: skip
 
 
 def by_positions(
-    images: Float[Array, "B H W 3"], layers: Sequence[ConvNorm], normalize: Normalize
+    images: Float[Array, "B H W 3"], layers: Sequence[ConvNorm], normalizers: Sequence[Normalize]
 ) -> Maps:
     """The layers, position by position."""
     x, statistics = images, []
-    for (kernel, norm), stride in zip(layers, STRIDES):
+    for (kernel, norm), normalize, stride in zip(layers, normalizers, STRIDES):
         kernel, strides = kernel.astype(x.dtype), (stride, stride)
         pads = tuple(lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, "SAME"))
         if kernel.shape[2] == 1:
@@ -65,11 +66,13 @@ def by_positions(
 
 
 def by_blocks(
-    images: Float[Array, "B H W 3"], layers: Sequence[ConvNorm], normalize: Normalize
+    images: Float[Array, "B H W 3"], layers: Sequence[ConvNorm], normalizers: Sequence[Normalize]
 ) -> Maps:
     """The layers over blocks; the map of the first has even sides."""
     x, statistics = images, []
-    for (kernel, norm), stride, inner, outer in zip(layers, STRIDES, _BLOCKS, _BLOCKS[1:]):
+    for (kernel, norm), normalize, stride, inner, outer in zip(
+        layers, normalizers, STRIDES, _BLOCKS, _BLOCKS[1:]
+    ):
         if kernel.shape[2] == 1:
             kernel = kernel * jnp.eye(kernel.shape[3])[None, None]
         x = convolve_blocks(x, kernel, stride, (inner, inner), (outer, outer))

@@ -19,6 +19,7 @@ from ssd_jax.models.platforms.position_blocks import (
 )
 
 NORM = partial(batch_norm, train=True, epsilon=1e-3, axis_name=None)
+NORMS = [NORM] * 4
 
 
 def arguments(height, width):
@@ -39,10 +40,10 @@ def arguments(height, width):
 @pytest.mark.parametrize(("height", "width"), [(20, 24), (19, 23), (4, 3)])
 def test_blocks_compute_what_positions_do_with_its_gradient(height, width):
     images, layers = arguments(height, width)
-    weight = jax.random.normal(jax.random.key(1), by_positions(images, layers, NORM)[0].shape)
+    weight = jax.random.normal(jax.random.key(1), by_positions(images, layers, NORMS)[0].shape)
 
     def total(layers, images, form):
-        x, statistics = form(images, layers, NORM)
+        x, statistics = form(images, layers, NORMS)
         return (x * weight).sum(), (x, statistics)
 
     expected, own = (
@@ -61,13 +62,13 @@ def test_stride_two_pads_as_tensorflow_does(form):
     kernel[1, :, 0, 0] = 1, 0.1, 0.01
     one = jnp.ones(1)
     layer = ConvNorm(jnp.asarray(kernel), Norm(one, one, Statistics(one, one)))
-    x, _ = form(jnp.asarray(images), [layer], lambda x, norm: (x, norm.running))
+    x, _ = form(jnp.asarray(images), [layer], [lambda x, norm: (x, norm.running)])
     np.testing.assert_allclose(x.reshape(2, 2), [[1.23, 3.4], [0, 0]], rtol=1e-6)
 
 
 def test_an_odd_map_has_no_blocks():
     images, layers = arguments(8, 10)  # a map of 4 x 5
-    form, expected = first_layers(images, layers, NORM), by_positions(images, layers, NORM)
+    form, expected = first_layers(images, layers, NORMS), by_positions(images, layers, NORMS)
     jax.tree.map(np.testing.assert_array_equal, form, expected)
 
 
@@ -120,10 +121,10 @@ def test_the_network_has_the_numbers_and_the_variables_of_flax(form, train, monk
 def test_halves_on_an_axis_have_the_statistics_of_the_whole(form):
     images, layers = arguments(4, 8)
     images *= jnp.asarray([1.0, 3.0])[:, None, None, None]
-    mapped = partial(form, normalize=partial(NORM, axis_name="batch"))
+    mapped = partial(form, normalizers=[partial(NORM, axis_name="batch")] * 4)
     run = jax.jit(jax.vmap(mapped, (0, None), axis_name="batch"))
     halves, statistics = run(images[:, None], layers)
-    expected, of_whole = jax.jit(partial(form, normalize=NORM))(images, layers)
+    expected, of_whole = jax.jit(partial(form, normalizers=NORMS))(images, layers)
     np.testing.assert_allclose(halves[:, 0], expected, atol=1e-4)
     apart = jax.tree.map(lambda each: each[0], statistics)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), apart, of_whole)
