@@ -84,8 +84,8 @@ def test_a_command_line_that_means_nothing_is_refused(arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        (["nowhere"], DataError, "cannot read the folder"),
-        (["photos/a.jpg"], DataError, "cannot read the folder"),
+        (["nowhere"], DataError, "there is no folder .*nowhere: name the folder that holds"),
+        (["photos/a.jpg"], DataError, "a.jpg is a file: name the folder that holds"),
         (["empty"], DataError, "it holds no files; expected photographs with annotations"),
         (["photos", "--weights=yolo"], ConfigError, "no weights yolo"),
     ],

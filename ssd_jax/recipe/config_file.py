@@ -154,6 +154,6 @@ def _length_lines(recipe: Recipe) -> list[str]:
         f"    config.optim.warmup_steps = steps // {measured.warmup_part}",
         f"    evaluations = min(int(epochs), {MAX_EVALUATIONS})  # once an epoch",
         "    config.eval_every = (steps + evaluations - 1) // evaluations",
-        f"    config.patience = max({MIN_PATIENCE}, evaluations // 3)  # evaluations that are not "
+        f"    config.patience = max({MIN_PATIENCE}, evaluations // 2)  # evaluations that are not "
         "better",
     ]

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 BATCH_SIZE = 16  # of the measured runs
 MAX_EVALUATIONS = 25
-MIN_PATIENCE = 5  # evaluations; where there are many, a third of them
+# Evaluations; where there are many, half of them: the small rates at the end often help.
+MIN_PATIENCE = 5
 
 
 class MeasuredLength(NamedTuple):

@@ -12,6 +12,7 @@ from ssd_jax.recipe.setting import Setting
 _SPLIT = (0.7, 0.15, 0.15)  # of photographs that nobody divided
 _FEW_SPLIT = (0.7, 0.3, 0.0)  # of so few that a test set would say nothing
 _FEW = 10
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z")
 _VAL_SPLIT = (0.85, 0.15, 0.0)  # of a training set that has a test set and no validation set
 
 
@@ -30,6 +31,7 @@ def read_photographs(folder: Path, number: int | None = None) -> Photographs:
     Raises DataError for a folder without a training set, and ConfigError where a number is needed
     or does not exist.
     """
+    _check_folder(folder)
     reading = _choose_reading(folder, recognize(folder), number)
     fields, reasons, roles = _divide(reading)
     fields |= {"bad": "skip", "classes": reading.classes}
@@ -41,6 +43,15 @@ def read_photographs(folder: Path, number: int | None = None) -> Photographs:
         Setting(f"data.{name}", value, reasons.get(name, "")) for name, value in fields.items()
     )
     return Photographs(folder, reading, settings, roles)
+
+
+def _check_folder(folder: Path) -> None:
+    what = "name the folder that holds photographs and annotations"
+    if not folder.exists():
+        raise DataError(f"there is no folder {printable(folder)}: {what}")
+    if not folder.is_dir():
+        unpack = "unpack it, and " if folder.suffix.lower() in _ARCHIVES else ""
+        raise DataError(f"{printable(folder)} is a file: {unpack}{what}")
 
 
 def _choose_reading(folder: Path, readings: list[Reading], number: int | None) -> Reading:

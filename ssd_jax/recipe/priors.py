@@ -55,7 +55,7 @@ def fit_priors(config: ConfigDict, source: Source) -> PriorFit:
     after = measure_recall(fitted, source)
     if not after > before:
         return PriorFit(before, before, ())
-    reason = f"fitted: {after:.0%} of the boxes have a prior with IoU ≥ 0.5, before {before:.0%}"
+    reason = f"fitted: {after:.1%} of the boxes have a prior with IoU ≥ 0.5, before {before:.1%}"
     settings = [
         Setting(f"priors.{name}", value)
         for name, value in fields._asdict().items()
@@ -75,4 +75,5 @@ def _box_sets(config: ConfigDict, source: Source) -> list[np.ndarray]:
 
 
 def _even_sample(boxes: np.ndarray, most: int) -> np.ndarray:
-    return boxes[:: -(-len(boxes) // most)]
+    """At most so many boxes, the same that the data check takes."""
+    return boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), most)).astype(int)]

@@ -70,13 +70,13 @@ def describe_priors(recipe: Recipe) -> str:
     before, after, settings = recipe.priors
     if math.isnan(before):
         return ""
-    fit = f"{after:.0%} of the boxes have a prior with IoU ≥ 0.5"
+    fit = f"{after:.1%} of the boxes have a prior with IoU ≥ 0.5"
     if settings:
-        fit += f", fitted to them; before it were {before:.0%}"
+        fit += f", fitted to them; before, {before:.1%} had"
     elif recipe.start.keeps_priors:
         fit += "; they are those of the weights"
     if after >= MIN_RECALL:
         return fit
     if recipe.start.keeps_priors:
-        return f"{fit}, so many objects are missed: compare with --weights=none, which fits them"
-    return f"{fit}. If objects are small, cut the photographs into tiles, or take fewer far views"
+        return f"{fit}. The others are hardly found: compare with --weights=none, which fits priors"
+    return f"{fit}. The others are hardly found; if they are small, cut the photographs into tiles"

@@ -51,7 +51,7 @@ def test_its_length_follows_epochs_steps_and_batches(tmp_path):
     config = load_config(str(path))
     assert config.steps == -(-count * recipe.epochs // 16)
     assert config.optim.warmup_steps == config.steps // 25 > 30
-    assert math.ceil(config.steps / config.eval_every) <= 25 and config.patience == 8
+    assert math.ceil(config.steps / config.eval_every) <= 25 and config.patience == 12
     config.batch_size = 8
     assert config.steps == -(-count * recipe.epochs // 8)
     config.steps = 3

@@ -50,7 +50,7 @@ def test_priors_that_do_not_fit_are_fitted():
     config = micro.get_config(priors__sizes=(4.0, 8.0, 16.0), augment__geometric=())
     fit = fit_priors(config, source)
     assert fit.before == 0 and fit.after == 1
-    assert "fitted: 100% of the boxes" in fit.settings[0].reason
+    assert "fitted: 100.0% of the boxes" in fit.settings[0].reason
     apply_settings(config, fit.settings)
     assert measure_recall(config, source) == 1
 

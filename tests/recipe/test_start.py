@@ -36,7 +36,7 @@ def make_run(folder, config):
 def test_auto_takes_the_coco_detector_only_where_its_file_is_there():
     start = choose_start("auto")
     assert config_of(start).init.source == "" and start.measured is FROM_RANDOM
-    assert f"--weights={COCO_DETECTOR} downloads 4 MB" in start.why
+    assert f"--weights={COCO_DETECTOR}, 4 MB" in start.why
     path = named.cached_path(COCO_DETECTOR)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"zip")
