@@ -157,7 +157,10 @@ def ssd_jax(*arguments):
     code = "import sys; sys.argv[0] = 'ssd-jax'; from ssd_jax.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {
+            "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiled in half the time
+        },
     )  # fmt: skip
 
 
