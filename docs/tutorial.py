@@ -69,11 +69,11 @@ results[5].to_coco()[:1]
 # %% [markdown]
 # ## Your photographs
 #
-# Fine-tune a COCO detector. `PATH` is a folder with `JPEGImages/` and `Annotations/*.xml`; for COCO, YOLO and CSV see
-# [data.md](data.md). The detector, 4 MB, is downloaded once:
+# Fine-tune a COCO detector. `PHOTOS` is a folder of PASCAL VOC, COCO, YOLO or CSV: see
+# [own_photographs.md](own_photographs.md). The detector, 4 MB, is downloaded once:
 #
 # ```bash
-# ssd-jax train --config=finetune:PATH --workdir=runs/mine
+# ssd-jax train PHOTOS --workdir=runs/mine --weights=tflite:coco_ssd_mobilenet_v1
 # ssd-jax predict --workdir=runs/mine --input=PICTURES
 # ```
 #

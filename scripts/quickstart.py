@@ -14,6 +14,7 @@ from ssd_jax import main as training
 from ssd_jax.runtime.command_line import run_command
 
 _CONFIG = "--config=configs/quickstart.py"
+_DETECTOR = "tflite:coco_ssd_mobilenet_v1"
 
 
 def define_flags() -> None:
@@ -38,9 +39,9 @@ def main() -> None:
     if "VIRTUAL_ENV" not in os.environ and sys.prefix != sys.base_prefix:
         print(f"source {os.path.relpath(sys.prefix)}/bin/activate")
     print(f"python -m ssd_jax.predict --workdir={folder} --input={folder}/unseen --output=found")
-    print("python -m ssd_jax.predict --weights=tflite:coco_ssd_mobilenet_v1 --input=PICTURES")
-    print("python -m ssd_jax.main --config=configs/finetune.py:PATH --workdir=runs/mine")
-    print("PICTURES: any photographs. PATH: photographs with annotations, see the README")
+    print(f"python -m ssd_jax.predict --weights={_DETECTOR} --input=PICTURES")
+    print(f"ssd-jax train PHOTOS --workdir=runs/mine --weights={_DETECTOR}")
+    print("PICTURES: any photographs. PHOTOS: those with annotations, docs/own_photographs.md")
 
 
 if __name__ == "__main__":

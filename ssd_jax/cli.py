@@ -9,7 +9,7 @@ from ssd_jax.errors import ConfigError
 from ssd_jax.runtime import command_line
 
 COMMANDS = {  # module, and what it does
-    "train": ("ssd_jax.main", "train a detector; the same command resumes"),
+    "train": ("ssd_jax.commands.train", "train a detector; the same command resumes"),
     "eval": ("ssd_jax.main", "evaluate a run"),
     "predict": ("ssd_jax.predict", "find objects in pictures and videos"),
     "import": ("ssd_jax.commands.import_weights", "make a run of another project's weights"),
@@ -32,6 +32,9 @@ def main() -> None:
     command_line.exit_on_error(lambda: _check(name))
     sys.argv[:2] = [f"ssd-jax {name}"]
     command = importlib.import_module(COMMANDS[name][0])
+    if name == "train":
+        command.run()
+        return
     command_line.run_command(command, {"mode": "eval"} if name == "eval" else {})
 
 

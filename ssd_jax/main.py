@@ -21,7 +21,9 @@ from ssd_jax.runtime import command_line
 def define_flags() -> None:
     """The command's flags; not at import, since other commands have flags of the same name."""
     config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
-    flags.DEFINE_string("workdir", None, "Run folder; runs/NAME of the config by default.")
+    flags.DEFINE_string(
+        "workdir", None, "Run folder; by default runs/NAME of the config, or PHOTOS."
+    )
     flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
     flags.DEFINE_string("checkpoint", "best", "For eval: best, latest or a step.")
     flags.DEFINE_string("profile_steps", None, "For train: A:B traces these steps.")

@@ -16,7 +16,7 @@ FLOORS = (
     {"train_step"},
     {"runs", "prior_tuning", "ahead_of_time"},
     {"weights", "evaluate", "sweeps"},
-    {"result", "training", "trainer"},
+    {"result", "training", "trainer", "recipe"},
     {"predictor"},
     {"prediction"},
     {"predict"},

@@ -4,9 +4,10 @@
     ssd-jax weights --download=NAME
     python -m scripts.weights (the same flags)
 
-A name is taken by `ssd-jax predict --weights=NAME`, `ssd-jax import --source=NAME`,
-`--config.init.source=NAME` and `ssd_jax.load(NAME)`. Each downloads the file when it is first
-asked for; `--download` does so beforehand, for machines without a network.
+A name is taken by `ssd-jax train PHOTOS --weights=NAME`, `ssd-jax predict --weights=NAME`,
+`ssd-jax import --source=NAME`, `--config.init.source=NAME` and `ssd_jax.load(NAME)`. Each downloads
+the file when it is first asked for; `--download` does so beforehand, for machines without a
+network.
 """
 
 from absl import flags

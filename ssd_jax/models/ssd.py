@@ -1,7 +1,6 @@
 """The detector's network: images -> (logits, offsets), and how a config names its backbone."""
 
 import dataclasses
-import functools
 import importlib
 
 import flax.linen as nn
@@ -86,9 +85,14 @@ def feature_map_sizes(
             map that vanishes because the images are too small.
     """
     images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+
+    def init(images):
+        # The key is made inside, so that no device is asked for: processes may not have joined yet.
+        backbone = _build_backbone(model, None)
+        return backbone.init_with_output(jax.random.key(0), images, train=False)
+
     try:
-        init = functools.partial(_build_backbone(model, None).init_with_output, train=False)
-        maps, _ = jax.eval_shape(init, jax.random.key(0), images)
+        maps, _ = jax.eval_shape(init, images)
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise ConfigError(
             f"config.model.backbone={dict(model.backbone)} cannot be built; correct a value: "

@@ -4,11 +4,10 @@ import os
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
-from pprint import pformat
-from typing import Any
 
 from ml_collections import ConfigDict
 
+from ssd_jax.config.assignment import format_assignment
 from ssd_jax.config.comparison import flatten_fields
 from ssd_jax.config.packaged import configs_folder
 from ssd_jax.errors import ConfigError
@@ -43,7 +42,8 @@ def config_source(path: Path, base: str, config: ConfigDict, description: str) -
         *imports, "", "", "def get_config() -> ConfigDict:",
         '    """The experiment with tuned priors."""',
         f"    config = {get_config}({', '.join(map(repr, arguments))})",
-        *(_assignment(name, value) for name, value in changed.items()), "    return config", "",
+        *(format_assignment(name, value) for name, value in changed.items()),
+        "    return config", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -81,8 +81,3 @@ def _import_base(file: Path, path: Path) -> tuple[list[str], str]:
         f"_BASE = runpy.run_path(str(Path(__file__).resolve().parent / {relative!r}))",
     ]  # fmt: skip
     return imports, '_BASE["get_config"]'
-
-
-def _assignment(name: str, value: Any) -> str:
-    start = f"    config.{name} = "
-    return start + pformat(value, width=96 - len(start)).replace("\n", "\n" + " " * len(start))

@@ -83,12 +83,15 @@ class Checkpoints:
     def save_if_best(
         self, state: State, step: int, score: float, notes: dict | None = None
     ) -> bool:
-        """Save when `score` is higher than that of the best checkpoint; a NaN never is.
+        """Save when no score before was higher; a NaN never is best.
 
+        Of equal scores the last is the best, since a small set soon tells trainings no longer apart;
+        but what a run started from, at step 0, stays until it is beaten.
         Returns when the files are complete: a score that is logged next has its checkpoint. A best
         checkpoint of other test data or thresholds than those of `metadata` is put aside.
         """
-        if math.isnan(score) or score <= self.best_score():
+        best = self.best_score()
+        if math.isnan(score) or score < best or (score == best and self.best_step() == 0):
             return False
         self._put_aside_other_bests()
         self._save("best", state, step, {"score": score} | (notes or {}))

@@ -81,15 +81,20 @@ def with_saved_orientation(config: ConfigDict, folder: Path) -> ConfigDict:
     A run of a version without the field goes on with the pixels that it was trained on, though the
     config that it is started with has the default of today.
     """
-    try:
-        orientation = _read(folder / _CONFIG, _parse_config)[0].data.orientation
-    except CheckpointError:
-        return config
-    if orientation == config.data.orientation:
+    saved = read_saved_config(folder)
+    if saved is None or saved.data.orientation == config.data.orientation:
         return config
     config = config.copy_and_resolve_references()
-    config.data.orientation = orientation
+    config.data.orientation = saved.data.orientation
     return config
+
+
+def read_saved_config(folder: Path) -> ConfigDict | None:
+    """The config of the run in a folder; None where there is none, or it cannot be read."""
+    try:
+        return _read(folder / _CONFIG, _parse_config)[0]
+    except CheckpointError:
+        return None
 
 
 def read_saved_classes(folder: Path) -> tuple[str, ...]:
@@ -114,15 +119,23 @@ def read_kept_sets(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a run has begun in a folder."""
+    return os.path.exists(folder / _RUN)  # False, too, for a name that no file can have
+
+
 @contextmanager
-def remove_failed_start(folder: Path) -> Iterator[None]:
-    """Remove what a start leaves that fails before `folder` is a run, and was not there before."""
-    is_new = is_main_process() and not folder.exists()
+def remove_failed_start(folder: Path, is_main: bool | None = None) -> Iterator[None]:
+    """Remove what a start leaves that fails before `folder` is a run, and was not there before.
+
+    The main process does so. `is_main` tells it before the processes of a run have joined.
+    """
+    is_new = (is_main_process() if is_main is None else is_main) and not folder.exists()
     new_parents = [each for each in folder.parents if not each.exists()]
     try:
         yield
     except BaseException:
-        if is_new and not (folder / _RUN).exists():
+        if is_new and not is_run(folder):
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):  # one that is no longer empty stays
                 for each in new_parents:
@@ -162,7 +175,7 @@ def read_run_info(folder: Path) -> RunInfo:
 
     Raises CheckpointError where the folder is no run, damaged, or of a newer version.
     """
-    if not os.path.exists(folder / _RUN):  # False, too, for a name that no file can have
+    if not is_run(folder):
         raise CheckpointError(
             f"{folder} is not a run: it has no {_RUN}. Name the folder of a training, or of an "
             "import (ssd-jax import); a training that lost the file makes it "

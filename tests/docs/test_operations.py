@@ -28,6 +28,7 @@ def spoken(path):
 @pytest.mark.parametrize(
     "name",
     [
+        "commands/train",
         "data/worker_processes",
         "evaluate",
         "predict",
@@ -37,6 +38,8 @@ def spoken(path):
         "prediction/writer",
         "training",
         "trainer",
+        "recipe/config_file",
+        "recipe/photographs",
         "runs/checkpoint",
         "runtime/checksum",
         "runs/folder",
