@@ -85,9 +85,8 @@ class Checkpoints:
     ) -> bool:
         """Save when no score before was higher; a NaN never is best.
 
-        Of equal scores the last is the best, since a small set soon tells trainings no longer apart;
-        but what a run started from, at step 0, stays until it is beaten.
-        Returns when the files are complete: a score that is logged next has its checkpoint. A best
+        Of equal scores the last is the best: a small set soon tells states no longer apart. But what
+        a run started from, at step 0, stays until it is beaten. Returns when the files are complete: a score that is logged next has its checkpoint. A best
         checkpoint of other test data or thresholds than those of `metadata` is put aside.
         """
         best = self.best_score()

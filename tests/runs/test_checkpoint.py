@@ -280,7 +280,14 @@ def test_a_nan_is_never_best_even_as_the_first(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert not checkpoints.save_if_best(state(1), 1, float("nan"))
         assert checkpoints.save_if_best(state(2), 2, 0.0)
-        assert not checkpoints.save_if_best(state(3), 3, 0.0)
+        assert not checkpoints.save_if_best(state(3), 3, float("nan"))
+
+
+def test_of_equal_scores_the_last_is_best_but_the_start_stays_until_it_is_beaten(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        scores = {0: 0.5, 1: 0.5, 2: 0.6, 3: 0.6, 4: 0.5}
+        saved = [s for s, score in scores.items() if checkpoints.save_if_best(state(s), s, score)]
+    assert saved == [0, 2, 3]
 
 
 def test_what_is_saved_does_not_follow_later_changes(tmp_path):
