@@ -152,8 +152,9 @@ def test_photographs_beside_their_xml_are_divided(tmp_path):
 
 def test_what_is_not_clear_is_asked(tmp_path):
     write_yolo(tmp_path / "one", "train")
-    with pytest.raises(ConfigError, match="has no test set .*YOLO.*divide it"):
-        sets_of(tmp_path / "one")
+    config = load(FOLDER / "voc_folder.py").get_config(str(tmp_path / "one"))
+    assert config.data.split == (0.7, 0.15, 0.15) and config.data.test == ()
+    validate(config)
     write_yolo(tmp_path / "two", "train", "val")
     write_image(tmp_path / "two" / "a.jpg")
     (tmp_path / "two" / "a.xml").write_text(xml(thing()))
