@@ -87,8 +87,8 @@ class Checkpoints:
 
         Of equal scores the last is the best: a small set soon tells states no longer apart. But
         what a run started from, at step 0, stays until it is beaten. Returns when the files are
-        complete: a score that is logged next has its checkpoint. A best checkpoint of other test data or
-        thresholds than those of `metadata` is put aside.
+        complete: a score that is logged next has its checkpoint. A best checkpoint of other test
+        data or thresholds than those of `metadata` is put aside.
         """
         best = self.best_score()
         if math.isnan(score) or score < best or (score == best and self.best_step() == 0):
