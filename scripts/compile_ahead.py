@@ -1,7 +1,7 @@
 """Compile a config for TPUs that are not attached, and print the compiler's estimates.
 
     python -m scripts.compile_ahead --config=configs/NAME.py --topology=v5e:4x4 \
-        [--per_device=32] [--what=train|predict] [--fit] [--json=FILE] \
+        [--per_device=32] [--what=train|evaluate|predict] [--fit] [--json=FILE] \
         [--config.model.dtype=bfloat16]
 
 Compiles the program that this config runs on these chips, by pmap or jit as it says: memory, time,
@@ -48,7 +48,7 @@ if __name__ == "__main__":
     chips = ", ".join(CHIPS)
     flags.DEFINE_string("topology", "v5e:2x2", f"Chip ({chips}) and shape of the slice.")
     flags.DEFINE_integer("per_device", 32, "Images on each device.", lower_bound=1)
-    flags.DEFINE_enum("what", "train", ["train", "predict"], "The program.")
+    flags.DEFINE_enum("what", "train", ["train", "evaluate", "predict"], "The program.")
     flags.DEFINE_integer("boxes", 16, "Boxes of each image, padded.", lower_bound=1)
     flags.DEFINE_integer("num_classes", None, "With the background; else from the config.", 2)
     flags.DEFINE_bool("fit", False, "Find the largest batch that a device holds.")

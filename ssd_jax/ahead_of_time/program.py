@@ -1,4 +1,4 @@
-"""The program that a config runs on a slice: its step, or its prediction, for given devices."""
+"""The program that a config runs on a slice: step, evaluation or prediction, for given devices."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from jax.stages import Lowered
 from ml_collections import ConfigDict
 
 from ssd_jax.data.formats import shapes
-from ssd_jax.detector import abstract_variables, build_detector, predict
+from ssd_jax.detector import abstract_variables, build_detector, predict, predict_with_losses
 from ssd_jax.errors import ConfigError
 from ssd_jax.runtime.devices import get_runner
 from ssd_jax.train_step import abstract_state, train_step
@@ -21,7 +21,7 @@ class Request(NamedTuple):
     """What to compile, for any slice."""
 
     config: ConfigDict  # its batch size is not used
-    what: str  # train or predict
+    what: str  # train, evaluate or predict
     per_device: int  # images
     num_classes: int  # with the background
     boxes: int  # ground truth of an image, padded: M
@@ -46,6 +46,11 @@ def lower_program(request: Request, devices: list[jax.Device]) -> Lowered:
         "sample": jax.ShapeDtypeStruct((rows,), jnp.int32),
         "image_id": jax.ShapeDtypeStruct((rows,), jnp.int32),
     }
+    if request.what == "evaluate":
+        variables = runner.replicated_shapes(abstract_variables(detector))
+        function = runner.compile_predict(partial(predict_with_losses, detector))
+        del batch["sample"]
+        return _lower(function, variables, runner.sharded_shapes(batch))
     state = runner.replicated_shapes(abstract_state(detector))
     function = runner.compile(partial(train_step, detector))
     return _lower(function, state, runner.sharded_shapes(batch))

@@ -10,7 +10,7 @@ import pytest
 
 from scripts.benchmarks.subject import synthetic_batch
 from ssd_jax.ahead_of_time.program import Request, lower_program, num_classes_of
-from ssd_jax.detector import build_detector, predict
+from ssd_jax.detector import build_detector, predict, predict_with_losses
 from ssd_jax.errors import ConfigError
 from ssd_jax.runtime.devices import get_runner
 from ssd_jax.train_step import inference_variables, init_state, train_step
@@ -19,7 +19,7 @@ CLASSES = 5
 
 
 @pytest.mark.parametrize("kind", ["pmap", "jit"])
-@pytest.mark.parametrize("what", ["train", "predict"])
+@pytest.mark.parametrize("what", ["train", "evaluate", "predict"])
 def test_it_is_the_program_that_arrays_are_given_to(kind, what):
     config = micro.get_config(batch_size=4, parallel=kind)
     ahead = lower_program(Request(config, what, 2, CLASSES, 16), jax.devices())
@@ -30,6 +30,11 @@ def test_it_is_the_program_that_arrays_are_given_to(kind, what):
     if what == "train":
         step = runner.compile(partial(train_step, detector))
         lowered = step.lower(runner.replicate(state), runner.shard(batch))
+    elif what == "evaluate":
+        call = runner.compile_predict(partial(predict_with_losses, detector))
+        del batch["sample"]
+        variables = runner.replicate(inference_variables(state))
+        lowered = call.lower(variables, runner.shard(batch))
     else:
         call = runner.compile_predict(partial(predict, detector))
         variables = runner.replicate(inference_variables(state))
