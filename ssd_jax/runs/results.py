@@ -84,6 +84,14 @@ def _trained_steps(results: dict, config: ConfigDict) -> list[int]:
     return [training["last_step"], *([config.steps] if is_whole else [])]
 
 
+def describe_weights(config: ConfigDict) -> str:
+    """Whose scores, on which set, the result of a training is: text that follows "of"."""
+    if choosing_set(config) == "test":
+        return "the last weights, on the test set"
+    where = "the test set" if scored_set(config) == "test" else "that set"
+    return f"the best checkpoint, which the validation set chose, on {where}"
+
+
 def format_scores(scores: dict[str, float], config: ConfigDict) -> str:
     """A line for each score, under the thresholds that it depends on."""
     post = config.postprocess

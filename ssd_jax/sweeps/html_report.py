@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 
 from ssd_jax.config.serialization import to_dict
+from ssd_jax.runs.results import describe_weights
 from ssd_jax.sweeps import aggregate, plan
 from ssd_jax.sweeps.aggregate import Setting
 from ssd_jax.sweeps.run_status import RunStatus
@@ -71,7 +72,8 @@ def _overview(sweep: plan.Sweep, statuses: Sequence[RunStatus]) -> str:
     overrides = f" with {escape(plan.format_overrides(sweep.overrides))}" if sweep.overrides else ""
     fields = ", ".join(map(escape, aggregate.differing_fields(statuses)))
     return (
-        f"<p>{len(statuses)} runs: {states}{overrides}. They differ in <code>{fields}</code>.</p>"
+        f"<p>{len(statuses)} runs: {states}{overrides}. They differ in <code>{fields}</code>. "
+        f"Scores are of {describe_weights(sweep.base)}.</p>"
     )
 
 

@@ -8,6 +8,7 @@ import micro
 import pytest
 
 from ssd_jax.runs.outcome import format_end, format_evaluation
+from ssd_jax.runs.results import describe_weights
 
 SCORES = {
     "voc/mAP50_area": 0.84123, "eval/loss": 0.834, "precision": 0.812, "recall": 0.75, "f1": 0.78,
@@ -64,6 +65,18 @@ def test_the_end_of_one_class_and_of_none(classes, text):
         text,
         "threshold   none: no detection is correct",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sets", "text"),
+    [
+        ({}, "the last weights, on the test set"),
+        ({"data__val": ("x",)}, "the best checkpoint, which the validation set chose, on the test"),
+        ({"data__val": ("x",), "data__test": ()}, "which the validation set chose, on that set"),
+    ],
+)
+def test_whose_scores_the_result_is(sets, text):
+    assert text in describe_weights(micro.get_config(**sets))
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def test_prior_recall_is_the_mean_over_classes(folder):
 def test_one_page_has_everything(folder):
     html = write_report(folder).read_text()
     assert "6 runs: 3 finished, 1 failed, 1 unfinished, 1 not started" in html
+    assert "Scores are of the last weights, on the test set." in html
     assert "no such file &lt;x&amp;y&gt;" in html and "<x&y>" not in html
     sources = re.findall(r'(?:src|href)="?([^">]*)', html)
     assert sources and all(source.startswith("data:image/") for source in sources)
