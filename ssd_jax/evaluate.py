@@ -46,7 +46,7 @@ from ssd_jax.weights.class_names import match_class_names
 T = TypeVar("T")
 
 _MAX_PICTURES, _COLUMNS, _PAD = 12, 2, 12
-_MAX_NAME = 40  # last letters of a file name above a picture
+_MAX_NAME = 40  # letters of a file name above a picture; copies differ at its end
 _DEFAULT_THRESHOLD = 0.5  # of what is drawn, where the evaluation found none
 _GROUND_TRUTH, _DETECTION = ("boxes", "labels", "flags"), ("boxes", "scores", "labels")
 _LOSS = ("classification", "localization", "positives")
@@ -193,7 +193,7 @@ class Evaluator:
         example, classes = self._source[image_id], self._source.classes
         least = np.array([1.0, *thresholds.select(scores, classes, _DEFAULT_THRESHOLD)])  # [C]
         kept = (found["scores"] >= least[found["labels"]]) & (found["labels"] > 0)
-        name = printable(self._source.name(image_id))[-_MAX_NAME:]
+        name = printable(self._source.name(image_id))[:_MAX_NAME]
         return draw_comparison(
             example["image"],
             (example["boxes"], example["labels"]),
@@ -307,7 +307,8 @@ def evaluate_run(folder: Path, config: ConfigDict, which: str = "best") -> dict[
     scores, picture = evaluator(runner.replicate(variables))
     if distributed.is_main_process():
         try:
-            write_results(folder, int(step), scores, picture, config)
+            is_best = which == "best"
+            write_results(folder, int(step), scores, picture, config, is_chosen=is_best)
         except ResourceError:
             log_line(format_scores(scores, config))  # they took a while
             raise

@@ -54,7 +54,7 @@ def main() -> None:
 def _run(profiled: range) -> None:
     from ssd_jax.evaluate import evaluate_run
     from ssd_jax.runs.folder import read_run_info
-    from ssd_jax.runs.outcome import format_end
+    from ssd_jax.runs.outcome import describe_origin, format_end
     from ssd_jax.runs.results import PRIMARY_METRIC, format_scores
     from ssd_jax.runtime import distributed
     from ssd_jax.training import train_and_evaluate
@@ -74,7 +74,7 @@ def _run(profiled: range) -> None:
         return
     print(format_scores(scores, config))
     print(f"scores      {folder / 'results.json'}\npictures    {folder / 'pictures'}")
-    print(f"mAP@.5      {scores[PRIMARY_METRIC]:.4f}")
+    print(f"mAP@.5      {scores[PRIMARY_METRIC]:.4f}{describe_origin(folder)}")
 
 
 def default_workdir() -> Path:

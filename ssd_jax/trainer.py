@@ -235,8 +235,8 @@ class Trainer:
         if step < self.config.steps:
             log_line(
                 f"ends after step {step} of {self.config.steps}: {self.stopping.since_best} "
-                f"evaluations (config.patience) without a better mAP@.5 than "
-                f"{self.stopping.best or 0:.4f}"
+                f"evaluations without a better mAP@.5 than {self.stopping.best or 0:.4f}; a "
+                f"config.patience above {self.config.patience} goes on"
             )
 
     def _report_step(self, finished: tuple | None) -> None:

@@ -130,7 +130,10 @@ def test_the_choice_is_made_once():
     [
         (["others", "--workdir=runs/work"], "is a run with other photographs: .*photos, and not"),
         (["photos", "--reading=2"], "is a run with other photographs"),
-        (["photos", "--weights=tflite:coco_ssd_mobilenet_v1"], "with other --weights: none, and"),
+        (
+            ["photos", "--weights=tflite:coco_ssd_mobilenet_v1"],
+            "a run that started from random weights, and not",
+        ),
     ],
 )
 def test_a_run_of_something_else_is_refused(arguments, words):

@@ -480,8 +480,9 @@ def test_a_training_ends_when_scores_no_longer_improve(tmp_path, monkeypatch, ca
         monkeypatch.undo()
         with_scores(monkeypatch, SCORES)
     training.train_and_evaluate(config, tmp_path)
-    assert "ends after step 8 of 12: 2 evaluations (config.patience) without a better" in (
-        capsys.readouterr().err
+    assert (
+        "ends after step 8 of 12: 2 evaluations without a better mAP@.5 than 0.3000; a config"
+        in (capsys.readouterr().err)
     )
     scored = [line["step"] for line in metrics(tmp_path) if PRIMARY_METRIC in line]
     assert scored == [2, 4, 6, 8] and load_run(tmp_path).step == 4

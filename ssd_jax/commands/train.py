@@ -229,18 +229,18 @@ def _arguments_of_run(request: Request, path: Path) -> list[str]:
             f"{request.workdir} is a run that was not started with a folder: go on with its own "
             "command, or choose another --workdir"
         )
-    same = [
-        ("photographs", written.photos, str(request.photos), _is_same(written, request)),
-        ("--weights", written.config.init.source or "none", request.weights,
-         request.weights in (None, AUTO, written.config.init.source)
-         or source_of(request.weights) == written.config.init.source),
-    ]  # fmt: skip
-    for what, of_run, asked, is_same in same:
-        if not is_same:
-            raise ConfigError(
-                f"{request.workdir} is a run with other {what}: {of_run}, and not {asked}. Choose "
-                f"another --workdir; if photographs have moved, change PHOTOS in {path}"
-            )
+    if not _is_same(written, request):
+        raise ConfigError(
+            f"{request.workdir} is a run with other photographs: {written.photos}, and not "
+            f"{request.photos}. Choose another --workdir; if photographs have moved, change PHOTOS "
+            f"in {path}"
+        )
+    source = written.config.init.source
+    if request.weights not in (None, AUTO, source) and source_of(request.weights) != source:
+        raise ConfigError(
+            f"{request.workdir} is a run that started from {source or 'random weights'}, and not "
+            f"from {request.weights}: choose another --workdir, or remove that folder"
+        )
     log_line(f"config     {path}, as the run began with it")
     saved = read_saved_config(request.workdir)
     return [] if saved is None else [f"--config.optim.warmup_steps={saved.optim.warmup_steps}"]

@@ -166,7 +166,10 @@ class _Opened:
             )
         known = {text for texts in kept.values() for text in texts}
         if others := sorted(index.keys() - known):
-            self.notes.append(f"{_count(others)} left out, which this run did not begin with")
+            self.notes.append(
+                f"{_count(others)} left out, which this run did not begin with; a "
+                "run in another --workdir takes them"
+            )
         return {name: sorted(index[text] for text in texts) for name, texts in kept.items()}
 
 

@@ -1,5 +1,6 @@
 """The sets of a folder of photographs: what is trained on, what chooses, and what is scored."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ _SPLIT = (0.7, 0.15, 0.15)  # of photographs that nobody divided
 _FEW_SPLIT = (0.7, 0.3, 0.0)  # of so few that a test set would say nothing
 _FEW = 10
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z")
+_NAMES_ABOVE, _LEVELS_ABOVE = ("data.yaml", "classes.txt", "obj.names"), 3
 _VAL_SPLIT = (0.85, 0.15, 0.0)  # of a training set that has a test set and no validation set
 
 
@@ -33,6 +35,7 @@ def read_photographs(folder: Path, number: int | None = None) -> Photographs:
     """
     _check_folder(folder)
     reading = _choose_reading(folder, recognize(folder), number)
+    _check_names(folder, reading)
     fields, reasons, roles = _divide(reading)
     fields |= {"bad": "skip", "classes": reading.classes}
     reasons |= {
@@ -66,6 +69,19 @@ def _choose_reading(folder: Path, readings: list[Reading], number: int | None) -
         else f"there is no --reading={number} of {printable(folder)}, only"
     )
     raise ConfigError("\n".join([problem, *lines]))
+
+
+def _check_names(folder: Path, reading: Reading) -> None:
+    """Raise ConfigError where label files have no names, and a folder above has them."""
+    if reading.format != "yolo" or not all(re.fullmatch(r"class\d+", c) for c in reading.classes):
+        return
+    for above in list(folder.parents)[:_LEVELS_ABOVE]:
+        for name in _NAMES_ABOVE:
+            if (above / name).is_file():
+                raise ConfigError(
+                    f"the label files of {printable(folder)} have no class names, which "
+                    f"{printable(above / name)} has: name the folder {printable(above)}"
+                )
 
 
 def _divide(reading: Reading) -> tuple[dict, dict[str, str], str]:

@@ -78,5 +78,8 @@ def describe_priors(recipe: Recipe) -> str:
     if after >= MIN_RECALL:
         return fit
     if recipe.start.keeps_priors:
-        return f"{fit}. The others are hardly found: compare with --weights=none, which fits priors"
+        return (
+            f"{fit}. The others are hardly found; if they matter, compare with --weights=none in "
+            "another --workdir, which fits priors to your boxes"
+        )
     return f"{fit}. The others are hardly found; if they are small, cut the photographs into tiles"

@@ -90,8 +90,9 @@ def _automatic_start() -> Start:
     if named.cached_path(COCO_DETECTOR).is_file():
         return _tune_coco_detector(COCO_DETECTOR, "a detector of COCO that was downloaded before")
     return _random_start(
-        "no trained weights are on this machine. A far better start for most photographs is the "
-        f"same command with --weights={COCO_DETECTOR}, {_MEGABYTES} MB that are downloaded once"
+        "no trained weights are on this machine. A far better start for most photographs: stop "
+        f"(Ctrl-C), and add --weights={COCO_DETECTOR}, {_MEGABYTES} MB that are downloaded once, "
+        "and another --workdir"
     )
 
 

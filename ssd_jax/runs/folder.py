@@ -285,7 +285,9 @@ def check_same_detector(folder: Path, saved: ConfigDict, config: ConfigDict) -> 
 
 def _check_equal(saved: dict[str, Any], given: dict[str, Any], problem: str) -> None:
     if lines := differences(saved, given):
-        raise ConfigError("\n  ".join([problem, *lines]))
+        changed = saved.get("data") != given.get("data")
+        explained = ["(data: files, sizes or boxes of the training set have changed)"] * changed
+        raise ConfigError("\n  ".join([problem, *lines, *explained]))
 
 
 def package_versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from ssd_jax.metrics import losses, thresholds
 from ssd_jax.runs.results import PRIMARY_METRIC
 from ssd_jax.runtime.files import read_json
 
+_SET = {"val": "validation", "test": "test"}
 _CLASS_METRIC = "voc/AP50_area/"  # before the name of a class
 
 
@@ -47,25 +48,33 @@ def format_evaluation(
 def format_end(folder: Path, scores: Mapping[str, float]) -> str:
     """Five lines: the score, best and worst class, threshold, pictures, and the next command."""
     return (
-        f"mAP@.5      {scores[PRIMARY_METRIC]:.4f}{_describe_origin(folder)}; all scores: "
+        f"mAP@.5      {scores[PRIMARY_METRIC]:.4f}{describe_origin(folder)}; all scores: "
         f"{folder / 'results.json'}\n"
         f"{_describe_classes(scores)}\n"
-        f"threshold   {_describe_threshold(scores)}\n"
+        f"threshold   {_describe_threshold(folder, scores)}\n"
         f"pictures    {folder / 'pictures'}\n"
         f"next        ssd-jax predict --workdir={shlex.quote(str(folder))} --input=PICTURES"
     )
 
 
-def _describe_origin(folder: Path) -> str:
+def describe_origin(folder: Path) -> str:
     """Which weights were scored on which set, as text that follows a score."""
+    origin = _read_origin(folder)
+    if origin is None:
+        return ""
+    step, which, chooser = origin
+    chosen = ", chosen by the validation set" if chooser == "val" != which else ""
+    return f" on the {_SET[which]} set, weights of step {step}{chosen}"
+
+
+def _read_origin(folder: Path) -> tuple[int, str, str] | None:
+    """Step, set and chooser of the newest results; None where the file does not tell them."""
     try:
         results = read_json(folder / "results.json")
         step, which, chooser = (results[name] for name in ("step", "set", "chosen_by"))
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    scored = "validation" if which == "val" else which
-    chosen = ", chosen by the validation set" if chooser == "val" != which else ""
-    return f" on the {scored} set, weights of step {step}{chosen}"
+        return None
+    return (step, which, chooser) if which in _SET else None
 
 
 def _describe_classes(scores: Mapping[str, float]) -> str:
@@ -83,10 +92,13 @@ def _describe_classes(scores: Mapping[str, float]) -> str:
     return f"AP@.5       best {best_name} {best:.4f}, worst {worst_name} {worst:.4f}"
 
 
-def _describe_threshold(scores: Mapping[str, float]) -> str:
+def _describe_threshold(folder: Path, scores: Mapping[str, float]) -> str:
     if thresholds.NAME not in scores:
         return "none: no detection is correct"
     named = {"precision": thresholds.PRECISION, "recall": thresholds.RECALL}
     parts = [f"{text} {scores[name]:.2f}" for text, name in named.items() if name in scores]
-    reached = f": {', '.join(parts)}" if parts else ""
-    return f"{scores[thresholds.NAME]:.2f}, of the highest F1{reached}"
+    origin = _read_origin(folder)
+    of_other = " on the validation set" if origin and origin[2] == "val" != origin[1] else ""
+    here = f" on the {_SET[origin[1]]} set" if origin and of_other else ""
+    reached = f"{';' if here else ':'} {', '.join(parts)}{here}" if parts else ""
+    return f"{scores[thresholds.NAME]:.2f}, of the highest F1{of_other}{reached}"

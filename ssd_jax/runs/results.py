@@ -24,15 +24,17 @@ def write_results(
     config: ConfigDict,
     which: str | None = None,
     last_step: int | None = None,
+    is_chosen: bool = True,
 ) -> None:
     """Write `results.json` and the picture of detections, uint8 [H, W, 3], of a step.
 
     `which` set was scored, by default `scored_set`. Where they are the result of a training, it
-    ended after `last_step`, whichever step is scored.
+    ended after `last_step`, whichever step is scored. Unless `is_chosen` no set chose the step.
     """
     which = which or scored_set(config)
     values = {k: (round(v, 6) if math.isfinite(v) else None) for k, v in scores.items()}
-    content = {"step": step, **_conditions(config, which), "chosen_by": choosing_set(config)}
+    chooser = choosing_set(config) if is_chosen else ""
+    content = {"step": step, **_conditions(config, which), "chosen_by": chooser}
     if last_step is not None:
         content["training"] = {"last_step": last_step, **_length(config)}
     write_json(folder / "results.json", content | {"scores": values})
@@ -79,7 +81,7 @@ def _trained_steps(results: dict, config: ConfigDict) -> list[int]:
     """Numbers of steps of trainings that have these results."""
     training = results.get("training")
     if training is None:
-        return [results["step"]]
+        return [results["step"]] if choosing_set(config) == "test" else []
     is_whole = {name: training[name] for name in _length(config)} == _length(config)
     return [training["last_step"], *([config.steps] if is_whole else [])]
 

@@ -9,6 +9,9 @@ from ssd_jax.detector import Detector
 from ssd_jax.runs.checkpoint import MAX_CHECKPOINTS
 from ssd_jax.runtime import devices
 from ssd_jax.train_step import TrainState
+from ssd_jax.types import PLAIN
+
+_FEW_BOXES = 50  # one more that is found is .02 of recall
 
 
 def format_summary(folder: Path, detector: Detector, state: TrainState, sets: Sets) -> str:
@@ -30,6 +33,15 @@ def format_summary(folder: Path, detector: Detector, state: TrainState, sets: Se
 
 
 def _describe_choice(sets: Sets) -> str:
+    boxes = sum(int((image.flags == PLAIN).sum()) for image in sets.choosing.images)
+    return _name_choice(sets) + (
+        f". It has only {boxes} boxes, so that chance chooses too: compare with --checkpoint=latest"
+        if sets.choosing.images and boxes < _FEW_BOXES
+        else ""
+    )
+
+
+def _name_choice(sets: Sets) -> str:
     if sets.val is None:
         return (
             "the test set, so that its score is optimistic: there is no validation set "

@@ -88,3 +88,16 @@ def test_one_of_several_readings_is_chosen_by_its_number(tmp_path):
     assert read_photographs(tmp_path, 2).reading.format == "csv"
     with pytest.raises(ConfigError, match="there is no --reading=3 of .* only\n  --reading=1"):
         read_photographs(tmp_path, 3)
+
+
+def test_names_of_classes_above_the_folder_are_not_overlooked(tmp_path):
+    for i in range(12):
+        put_distinct_image(tmp_path / "train" / "images" / f"{i}.jpg")
+        label = tmp_path / "train" / "labels" / f"{i}.txt"
+        label.parent.mkdir(exist_ok=True)
+        label.write_text("0 0.5 0.5 0.4 0.4\n")
+    assert read_photographs(tmp_path / "train" / "images").reading.classes == ("class0",)
+    (tmp_path / "data.yaml").write_text("train: train/images\nnames: [cat]\n")
+    with pytest.raises(ConfigError, match=f"data.yaml has: name the folder {tmp_path}$"):
+        read_photographs(tmp_path / "train" / "images")
+    assert read_photographs(tmp_path).reading.classes == ("cat",)
