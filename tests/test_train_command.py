@@ -132,7 +132,7 @@ def test_the_choice_is_made_once():
         (["photos", "--reading=2"], "is a run with other photographs"),
         (
             ["photos", "--weights=tflite:coco_ssd_mobilenet_v1"],
-            "a run that started from random weights, and not",
+            "started from random weights, and not",
         ),
     ],
 )

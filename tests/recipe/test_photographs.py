@@ -92,7 +92,7 @@ def test_one_of_several_readings_is_chosen_by_its_number(tmp_path):
 
 def test_names_of_classes_above_the_folder_are_not_overlooked(tmp_path):
     for i in range(12):
-        put_distinct_image(tmp_path / "train" / "images" / f"{i}.jpg")
+        put_distinct_image(tmp_path / "train" / "images", f"{i}")
         label = tmp_path / "train" / "labels" / f"{i}.txt"
         label.parent.mkdir(exist_ok=True)
         label.write_text("0 0.5 0.5 0.4 0.4\n")
