@@ -19,6 +19,8 @@ from configs import quickstart, ssd300_mobilenet_v1_coco
 from scripts.benchmarks import subject, timing
 from scripts.benchmarks.report import Row
 from ssd_jax import trainer, training
+from ssd_jax.data.formats.shapes import Shapes
+from ssd_jax.data.sets import Sets
 from ssd_jax.detector import Detector, build_detector
 from ssd_jax.evaluate import Evaluator
 from ssd_jax.runs.metrics import MetricsFile
@@ -81,7 +83,7 @@ def recompilation(rounds: int, quick: bool) -> Iterator[Row]:
             counts.append(len(compiled.names))
             return scores
 
-    replaced = mock.patch.object(training, "Evaluator", CountingEvaluator)
+    replaced = mock.patch.object(trainer, "Evaluator", CountingEvaluator)
     with TemporaryDirectory() as folder, compiled, replaced:
         training.train_and_evaluate(config, Path(folder))
     # The training step and the prediction are two programs; pmap names what it compiles _fun.
@@ -134,11 +136,12 @@ def _host_seconds(
 
     replaced_step = mock.patch.object(trainer, "train_step", empty_step)
     replaced_batches = mock.patch.object(trainer.loader, "training_batches", batches)
-    with TemporaryDirectory() as folder, replaced_step, replaced_batches:
+    no_result = mock.patch.object(trainer.Trainer, "_score_result")
+    scenes = Shapes("test", 1, (64, 64))
+    with TemporaryDirectory() as folder, replaced_step, replaced_batches, no_result:
         metrics = MetricsFile(Path(folder), 1)
-        loop = trainer.Trainer(
-            Path(folder), runner, detector, state, None, None, checkpoints, metrics
-        )
+        sets = Sets(scenes, None, scenes, {}, [], {})
+        loop = trainer.Trainer(Path(folder), runner, detector, state, sets, checkpoints, metrics)
         loop.run_loop(StopSignals(()), clock)
         loop.close()
     return np.diff(clock.seconds[_WARM_UP_STEPS:]).tolist()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ssd_jax import evaluate, training
+from ssd_jax.data import sources
 from ssd_jax.detector import build_detector
 from ssd_jax.errors import CheckpointError, ConfigError
 from ssd_jax.parameter_names import flatten_parameters
@@ -44,7 +45,7 @@ def equal(left, right):
 @pytest.fixture(scope="module")
 def classes():
     config = micro.get_config()
-    return training.sources.make_source(config.data.train, config).classes
+    return sources.make_source(config.data.train, config).classes
 
 
 @pytest.fixture(scope="module")
