@@ -10,6 +10,7 @@ from ssd_jax.visualize.images import image_grid, scale_to_fit
 from ssd_jax.visualize.text import add_caption
 
 _HEIGHT, _WIDTH = 360, 480  # at most, in pixels
+_MAX_ENLARGEMENT = 3
 _GAP = 2
 
 
@@ -25,9 +26,10 @@ def draw_comparison(
     """The image twice, each under its caption: left with ground truth, right with detections.
 
     `truth` and `found` are boxes and labels. Ignored ground truth is gray. The image is scaled to
-    fit 360 by 480 pixels, its aspect kept.
+    fit 360 by 480 pixels, its aspect kept; it is not enlarged by more than 3.
     """
-    scaled = scale_to_fit(image, _HEIGHT, _WIDTH)
+    height, width = (_MAX_ENLARGEMENT * side for side in image.shape[:2])
+    scaled = scale_to_fit(image, min(height, _HEIGHT), min(width, _WIDTH))
     left = draw_boxes(scaled, *truth, classes, ignore=ignore)
     right = draw_boxes(scaled, *found, classes, scores=scores)
     panels = [add_caption(panel, text) for panel, text in zip((left, right), captions)]

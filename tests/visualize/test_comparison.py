@@ -39,7 +39,7 @@ def test_ignored_ground_truth_is_gray():
     assert GRAY in left and label_color(1) not in left
 
 
-@pytest.mark.parametrize("size", [(240, 480), (1200, 2400), (20, 40)])
+@pytest.mark.parametrize("size", [(240, 480), (1200, 2400), (80, 160)])
 def test_an_image_of_any_size_keeps_its_aspect(size):
     picture = compare(size)
     caption = picture.shape[0] - 240
@@ -47,6 +47,10 @@ def test_an_image_of_any_size_keeps_its_aspect(size):
     column = picture[:, 240]  # through the middle of the left image
     black = np.flatnonzero((column == 0).all(1))
     assert 230 <= black[-1] - black[0] <= 262
+
+
+def test_a_tiny_image_is_not_enlarged_without_end():
+    assert compare((20, 40)).shape[1] <= 2 * 120 + 8
 
 
 def test_a_tall_image_is_not_higher_than_others():
