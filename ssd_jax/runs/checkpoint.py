@@ -283,16 +283,17 @@ def _is_comparable(saved: dict, own: dict) -> bool:
     if not ("config" in saved and "config" in own):
         return True
     values, own_values = upgrade(saved["config"]), upgrade(own["config"])
-    if "test_data" in saved and "test_data" in own:
-        same_data = _choosing_data(saved) == _choosing_data(own)
+    choices = _choosing_data(saved), _choosing_data(own)
+    if all(choices):
+        same_data = choices[0] == choices[1]
     else:
         same_data = values["data"]["test"] == own_values["data"]["test"]
     return same_data and values["postprocess"] == own_values["postprocess"]
 
 
-def _choosing_data(metadata: dict) -> str:
-    """The fingerprint of the set that chooses the best checkpoint."""
-    return metadata.get("val_data") or metadata["test_data"]
+def _choosing_data(metadata: dict) -> str | None:
+    """The fingerprint of the set that chooses the best checkpoint; None where it is not told."""
+    return metadata.get("val_data") or metadata.get("test_data")
 
 
 def complete_checkpoints(series: Path) -> list[Path]:

@@ -216,11 +216,14 @@ SAME = [
     (metadata("a"), metadata("a", data__test=("shapes:val:6",))),  # the data was moved
     (metadata(), metadata("a")),  # saved by version 0.1
     ({}, metadata("a")),
+    (metadata("a") | {"val_data": "v"}, metadata("b") | {"val_data": "v"}),  # val chooses
 ]
 OTHER = [
     (metadata("a"), metadata("b")),
     (metadata("a"), metadata("a", postprocess__iou_threshold=0.6)),
     (metadata(), metadata("a", data__test=("shapes:val:6",))),
+    (metadata("a"), metadata("a") | {"val_data": "v"}),
+    (metadata() | {"val_data": "v"}, metadata() | {"val_data": "w"}),  # no test set
 ]
 
 
