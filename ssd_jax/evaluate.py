@@ -15,8 +15,7 @@ from tqdm import tqdm
 from ssd_jax.config.validation import validate
 from ssd_jax.data import loader, sources
 from ssd_jax.data.messages import printable
-from ssd_jax.data.scan import Scan
-from ssd_jax.data.sets import choosing_set, open_set, scored_set
+from ssd_jax.data.sets import choosing_set, make_scan, open_set, scored_set
 from ssd_jax.data.sources import Source
 from ssd_jax.detector import (
     Detector,
@@ -322,14 +321,13 @@ def _open_scored_set(
 
     Raises DataError for a class that the run does not have under any name.
     """
-    which, skips_files = scored_set(config), config.data.bad == "skip"
-    scan = Scan(None, skips_files, config.data.orientation)
+    which, scan = scored_set(config), make_scan(config)
     try:
         source = open_set(config, which, classes, scan, kept)
     except DataError:
         if not config.data[which]:
             raise
-        again = Scan(scan.headers, skips_files, config.data.orientation)
+        again = make_scan(config, scan.headers)
         source = sources.make_source(config.data[which], config, scan=again)
         matched = match_class_names(source.classes, classes)
         if len(matched) < len(source.classes):

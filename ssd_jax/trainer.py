@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssd_jax.data import loader, sources
-from ssd_jax.data.sets import Sets, choosing_set
+from ssd_jax.data.sets import Sets, choosing_set, scored_set
 from ssd_jax.detector import Detector, Variables, abstract_variables, jitter_colors
 from ssd_jax.early_stopping import EarlyStopping
 from ssd_jax.errors import Interrupted, NonFiniteLossError
@@ -195,7 +195,8 @@ class Trainer:
                 self._evaluate(step)
             return self.scores
         variables, best_step = self._best_variables()
-        is_test = self.sets.test is not None
+        which = scored_set(self.config)
+        is_test = which == "test"
         chosen = self.metrics.values(best_step) if self.metrics else {}
         evaluator = self.evaluator.on(self.sets.test, chosen) if is_test else self.evaluator
         scores, picture = evaluator(self.runner.replicate(variables), self.progress.show_evaluation)
@@ -203,7 +204,7 @@ class Trainer:
             if is_test and not self.metrics.has(best_step, _TEST + PRIMARY_METRIC):
                 named = {_TEST + name: value for name, value in scores.items()}
                 self.metrics.write(best_step, named)
-            which = "test" if is_test else "val"  # last: a training with a result is done
+            # Last: a training with a result is done.
             write_results(self.folder, best_step, scores, picture, self.config, which, step)
         return scores
 

@@ -10,8 +10,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.validation import validate
 from ssd_jax.data.checks.dataset import CHECK_FILE, check_sets, read_check, write_check
-from ssd_jax.data.scan import Scan
-from ssd_jax.data.sets import Sets, open_sets
+from ssd_jax.data.sets import Sets, make_scan, open_sets
 from ssd_jax.detector import Detector, build_checked_detector
 from ssd_jax.errors import Interrupted
 from ssd_jax.runs import checkpoint
@@ -110,7 +109,7 @@ def _open_checked_sets(
     """The sets, the same in all processes, and the detector of their classes; both are checked."""
     check_file, is_main = folder / CHECK_FILE, distributed.is_main_process()
     last_check = read_check(check_file)
-    scan = Scan(last_check.get("images"), config.data.bad == "skip", config.data.orientation)
+    scan = make_scan(config, last_check.get("images"))
     kept = distributed.allgather_json(read_kept_sets(folder) if is_main else {})[0]
     sets = open_sets(config, scan, kept, read_saved_classes(folder))
     others = {name: source.classes for name, source in sets.by_name.items() if name != "train"}

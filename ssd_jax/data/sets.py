@@ -59,7 +59,7 @@ def open_sets(
     `run_classes` its class names: older versions took names that the files do not use for classes.
     Raises what `sources.make_source` raises, and DataError where images are gone that the run has.
     """
-    opened = _Opened(config, scan or _make_scan(config), kept or {})
+    opened = _Opened(config, scan or make_scan(config), kept or {})
     sets = opened.open_training(tuple(config.data.classes), run_classes)
     classes = sets["train"].classes
     sets |= {name: opened.open(name, classes) for name in ("val", "test") if config.data[name]}
@@ -75,7 +75,7 @@ def open_set(
     kept: Mapping[str, Any] | None = None,
 ) -> Source:
     """One set of an experiment: train, val or test; arguments as those of `open_sets`."""
-    opened = _Opened(config, scan or _make_scan(config), kept or {})
+    opened = _Opened(config, scan or make_scan(config), kept or {})
     classes = classes or tuple(config.data.classes)
     if name != "train" and config.data[name]:
         return opened.open(name, classes)
@@ -94,8 +94,9 @@ def choosing_set(config: ConfigDict) -> str:
     return "val" if data.val or (data.split and data.split[1]) else "test"
 
 
-def _make_scan(config: ConfigDict) -> Scan:
-    return Scan(collect_errors=config.data.bad == "skip", orientation=config.data.orientation)
+def make_scan(config: ConfigDict, previous: object = None) -> Scan:
+    """The scan of an experiment's files; `previous` as in `Scan`."""
+    return Scan(previous, config.data.bad == "skip", config.data.orientation)
 
 
 class _Opened:
@@ -117,10 +118,12 @@ class _Opened:
         fractions = self._config.data.split
         if not fractions:
             return {"train": self._as_kept("train", whole)}
-        paths = [image.path for image in whole.images]
-        parts = split_images(paths, fractions) if len(paths) == len(whole) else {"train": []}
+        sources.check_has_files(whole)
         if self._kept.get(_SPECS, {}).get("split") == self._specs["split"]:
-            parts = self._find_kept(whole, list(parts))
+            names = [name for name, fraction in zip(SPLITS, fractions) if fraction > 0]
+            parts = self._find_kept(whole, names)
+        else:
+            parts = split_images([image.path for image in whole.images], fractions)
         sets = {name: sources.subset(whole, rows, name) for name, rows in parts.items()}
         sizes = ", ".join(f"{len(source)} {name}" for name, source in sets.items())
         self.notes.append(f"split by names of files into {sizes}: {whole.summary()}")

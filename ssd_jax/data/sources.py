@@ -101,12 +101,18 @@ class ConcatSource:
 
 def subset(source: Source, indices: Sequence[int], split: str) -> Source:
     """Some images of a source, called part `split` of it. Raises ConfigError for drawn scenes."""
-    if not isinstance(source, ImageFileSource | ConcatSource) or len(source.images) != len(source):
+    check_has_files(source)
+    assert isinstance(source, ImageFileSource | ConcatSource)  # the others have no files
+    return source.subset(indices, split)
+
+
+def check_has_files(source: Source) -> None:
+    """Raise ConfigError where a source has drawn scenes."""
+    if len(source.images) != len(source):
         raise ConfigError(
             "drawn scenes have no names by which config.data.split could divide them: name sets, "
             "as shapes:val:100"
         )
-    return source.subset(indices, split)
 
 
 def make_source(
